@@ -1,0 +1,1 @@
+"""The Docker Engine API over HTTP. No policy: decode, one engine call, encode."""

@@ -1,0 +1,1 @@
+"""The API's client: blocking, standard library only."""

@@ -1,0 +1,1 @@
+"""wherryd: configuration, wiring, listeners, reload, shutdown."""

@@ -1,0 +1,1 @@
+"""The domain: containers and what happens to them."""

@@ -1,0 +1,1 @@
+"""Images: references, content, layers, snapshots, load, import, tag, remove."""

@@ -1,0 +1,1 @@
+"""The kernel's interfaces as thin typed functions. ctypes lives here and nowhere else; standard library only."""

@@ -1,0 +1,1 @@
+"""Container networks: bridge, addresses, names, firewall, published ports."""

@@ -1,0 +1,1 @@
+"""Log files of containers: writers for the monitor, readers for the daemon."""

@@ -1,0 +1,1 @@
+"""What the engine keeps on disk: where things lie, the database, atomic files, locks."""

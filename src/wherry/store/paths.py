@@ -1,0 +1,148 @@
+"""The whole on-disk tree, and the only module that joins its paths.
+
+    DATA ROOT (/var/lib/wherry, 0710)                 survives reboots
+    ├── lock                     flock held by the one daemon of this root; holds its pid
+    ├── wherry.db                SQLite, WAL, synchronous=FULL: every row names things that exist
+    ├── content/                 an OCI image layout (readable by other tools)
+    │   ├── oci-layout, index.json
+    │   ├── blobs/sha256/<hex>   complete, verified, fsynced, then renamed here; never changed
+    │   └── ingest/              blobs being written; whatever is here at start is garbage
+    ├── layers/
+    │   ├── <hex of diffID>/     an unpacked layer, complete; shared by all images and containers; read-only by habit
+    │   └── .new-*/              layers being unpacked; garbage at start
+    ├── containers/<id>/         0710; made by create, renamed into trash/ by rm
+    │   ├── upper/, work/        the container's own layer (overlay)
+    │   ├── hostname, hosts, resolv.conf     bind-mounted into the container
+    │   ├── <id>-json.log[.N[.gz]]           the log, written by the monitor
+    │   └── exit.json            the last exit, fsynced by the monitor before anything is torn down
+    ├── volumes/<name>/_data     user data: never touched by the reconciler
+    ├── trash/                   renamed here, deleted in the background and at start
+    └── tmp/                     scratch; emptied at start
+
+    EXEC ROOT (/run/wherry, 0700)                     gone at reboot
+    ├── boot_id                  of the boot that made this tree: another one means all of it is stale
+    ├── spawner.log              stderr of spawner and monitors: empty unless something is wrong
+    ├── netns/<id>               pins of the containers' network namespaces (nsfs bind mounts)
+    └── containers/<id>/
+        ├── rootfs               the mount point of the root file system, seen only in the container's mount namespace
+        └── monitor.sock         0600, SOCK_SEQPACKET: the monitor's control socket
+"""
+
+import os
+from pathlib import Path
+
+
+class Paths:
+    """Every path of one engine, from its two roots."""
+
+    __slots__ = ("data_root", "exec_root")
+
+    def __init__(self, data_root: str | Path, exec_root: str | Path) -> None:
+        self.data_root = Path(os.path.abspath(data_root))
+        self.exec_root = Path(os.path.abspath(exec_root))
+
+    def create(self) -> None:
+        """Make the directories that must exist before the engine runs; existing ones keep their content."""
+        os.makedirs(self.data_root, exist_ok=True)
+        os.chmod(self.data_root, 0o710)
+        os.makedirs(self.exec_root, exist_ok=True)
+        os.chmod(self.exec_root, 0o700)
+        for path, mode in (
+            (self.content, 0o700),
+            (self.blobs, 0o700),
+            (self.ingest, 0o700),
+            (self.layers, 0o700),
+            (self.containers, 0o710),
+            (self.volumes, 0o711),
+            (self.trash, 0o700),
+            (self.tmp, 0o700),
+            (self.netns, 0o700),
+            (self.exec_containers, 0o700),
+        ):
+            os.makedirs(path, mode=mode, exist_ok=True)
+            os.chmod(path, mode)
+
+    # data root
+    @property
+    def lock(self) -> Path:
+        return self.data_root / "lock"
+
+    @property
+    def database(self) -> Path:
+        return self.data_root / "wherry.db"
+
+    @property
+    def content(self) -> Path:
+        return self.data_root / "content"
+
+    @property
+    def blobs(self) -> Path:
+        return self.content / "blobs" / "sha256"
+
+    @property
+    def ingest(self) -> Path:
+        return self.content / "ingest"
+
+    @property
+    def layers(self) -> Path:
+        return self.data_root / "layers"
+
+    @property
+    def containers(self) -> Path:
+        return self.data_root / "containers"
+
+    def container(self, container_id: str) -> Path:
+        return self.containers / container_id
+
+    def upper(self, container_id: str) -> Path:
+        return self.container(container_id) / "upper"
+
+    def work(self, container_id: str) -> Path:
+        return self.container(container_id) / "work"
+
+    def log(self, container_id: str) -> Path:
+        return self.container(container_id) / f"{container_id}-json.log"
+
+    def exit_record(self, container_id: str) -> Path:
+        return self.container(container_id) / "exit.json"
+
+    @property
+    def volumes(self) -> Path:
+        return self.data_root / "volumes"
+
+    def volume(self, name: str) -> Path:
+        return self.volumes / name / "_data"
+
+    @property
+    def trash(self) -> Path:
+        return self.data_root / "trash"
+
+    @property
+    def tmp(self) -> Path:
+        return self.data_root / "tmp"
+
+    # exec root
+    @property
+    def boot_id(self) -> Path:
+        return self.exec_root / "boot_id"
+
+    @property
+    def spawner_log(self) -> Path:
+        return self.exec_root / "spawner.log"
+
+    @property
+    def netns(self) -> Path:
+        return self.exec_root / "netns"
+
+    def netns_pin(self, container_id: str) -> Path:
+        return self.netns / container_id
+
+    @property
+    def exec_containers(self) -> Path:
+        return self.exec_root / "containers"
+
+    def bundle(self, container_id: str) -> Path:
+        return self.exec_containers / container_id
+
+    def monitor_socket(self, container_id: str) -> Path:
+        return self.bundle(container_id) / "monitor.sock"
