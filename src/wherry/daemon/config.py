@@ -1,0 +1,121 @@
+"""The daemon's configuration: defaults, then the configuration file, then flags; checked as a whole."""
+
+import json
+import os
+from typing import Any
+
+from wherry.daemon.options import ACTIONS, BOOL, BY_KEY, BYTES, OPTIONS, RUNTIMES, Option, parse_bytes
+from wherry.errors import InvalidArgument
+
+DEFAULT_FILE = "/etc/wherry/daemon.json"
+
+
+class DaemonConfig:
+    """The values of all options, by key: `config["data-root"]`. `given` says which ones somebody set."""
+
+    __slots__ = ("file", "flags", "given", "values")
+
+    def __init__(self, values: dict[str, Any], given: set[str], flags: dict[str, Any], file: str | None) -> None:
+        self.values = values
+        self.given = given
+        self.flags = flags
+        self.file = file
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+
+def load(flags: dict[str, Any], actions: dict[str, str]) -> DaemonConfig:
+    """Combine defaults, file and flags. Raises `InvalidArgument` with dockerd's words where it has them."""
+    path = actions.get("config-file") or (DEFAULT_FILE if os.path.exists(DEFAULT_FILE) else None)
+    try:
+        from_file = read_file(path) if path else {}
+        _refuse_both(flags, from_file)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"unable to configure the daemon with file {path}: {error}") from None
+    values = {option.key: option.default for option in OPTIONS} | from_file | flags
+    _check(values)
+    return DaemonConfig(values, set(from_file) | set(flags), flags, path)
+
+
+def reload(config: DaemonConfig) -> tuple[DaemonConfig, list[str]]:
+    """Read the file again: (the new configuration, the keys of changes that need a restart and were not taken)."""
+    fresh = load(config.flags, {"config-file": config.file or ""})
+    refused = [k for k, option in BY_KEY.items() if not option.reload and fresh[k] != config[k]]
+    for key in refused:
+        fresh.values[key] = config[key]
+    return fresh, refused
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """The values of a `daemon.json`-style file by key; `InvalidArgument` names what is wrong in it."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except OSError as error:
+        raise InvalidArgument(f"open {path}: {(error.strerror or '').lower()}") from None
+    if not text.strip():
+        return {}
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise InvalidArgument(f"not valid JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidArgument("the file must hold one JSON object")
+    unknown = sorted(set(document) - set(BY_KEY))
+    if unknown:
+        raise InvalidArgument(f"the following directives don't match any configuration option: {', '.join(unknown)}")
+    return {key: _file_value(BY_KEY[key], value) for key, value in document.items()}
+
+
+def _file_value(option: Option, value: Any) -> Any:
+    kinds = option.kind.json if isinstance(option.kind.json, tuple) else (option.kind.json,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and option.kind is not BOOL):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise InvalidArgument(f"{option.key}: expected {wanted}, got {json.dumps(value)}")
+    if option.kind is RUNTIMES:
+        return {name: _runtime_path(name, entry) for name, entry in value.items()}
+    if option.kind is BYTES and isinstance(value, str):
+        try:
+            return parse_bytes(value)
+        except ValueError as error:
+            raise InvalidArgument(f"{option.key}: {error}") from None
+    return value
+
+
+def _runtime_path(name: str, entry: Any) -> str:
+    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str) or set(entry) - {"path"}:
+        raise InvalidArgument(f'runtimes: {name}: expected {{"path": "/path/of/the/runtime"}}')
+    return str(entry["path"])
+
+
+def _refuse_both(flags: dict[str, Any], from_file: dict[str, Any]) -> None:
+    both = [
+        f"{key}: (from flag: {json.dumps(flags[key])}, from file: {json.dumps(from_file[key])})"
+        for key in sorted(set(flags) & set(from_file))
+        if BY_KEY[key].kind.combine == "replace" or key == "hosts"
+    ]
+    if both:
+        raise InvalidArgument(
+            f"the following directives are specified both as a flag and in the configuration file: {', '.join(both)}"
+        )
+
+
+def _check(values: dict[str, Any]) -> None:
+    if values["log-level"] not in ("debug", "info", "warn", "error", "fatal"):
+        raise InvalidArgument(f"invalid logging level: {values['log-level']}")
+    if values["log-format"] not in ("text", "json"):
+        raise InvalidArgument(f"invalid log format: {values['log-format']}")
+    if values["storage-driver"] not in ("", "overlay2", "vfs"):
+        raise InvalidArgument(f"unknown storage driver {values['storage-driver']!r}: overlay2 and vfs exist")
+    if values["bridge"] and values["bip"]:
+        raise InvalidArgument("you specified -b & --bip, mutually exclusive options. Please specify only one")
+    if not values["live-restore"]:
+        raise InvalidArgument("live-restore can't be turned off: containers do not depend on the daemon here")
+    if values["mtu"] < 0 or values["shutdown-timeout"] < 0:
+        raise InvalidArgument("mtu and shutdown-timeout can't be negative")
+    if not values["hosts"]:
+        raise InvalidArgument("no socket to listen on: give --host, or hosts in the configuration file")
+
+
+__all__ = ["ACTIONS", "DaemonConfig", "load", "read_file", "reload"]
