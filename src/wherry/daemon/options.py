@@ -89,7 +89,7 @@ class Option(NamedTuple):
 OPTIONS: tuple[Option, ...] = (
     Option("add-runtime", "runtimes", RUNTIMES, {}, "Register an additional OCI compatible runtime (NAME=PATH)"),
     Option("bip", "bip", STRING, "", "IPv4 address and prefix of the default bridge"),
-    Option("bridge", "bridge", STRING, "", "Attach containers to this existing bridge ('none': no default bridge)", "b"),
+    Option("bridge", "bridge", STRING, "", "Attach containers to this bridge ('none': no default bridge)", "b"),
     Option("cgroup-parent", "cgroup-parent", STRING, "", "Parent cgroup of all containers"),
     Option("data-root", "data-root", STRING, "/var/lib/wherry", "Directory of persistent state"),
     Option("debug", "debug", BOOL, False, "Enable debug mode", "D", reload=True),
@@ -101,8 +101,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("dns-opt", "dns-opts", LIST, [], "DNS options to use", reload=True),
     Option("dns-search", "dns-search", LIST, [], "DNS search domains to use", reload=True),
     Option("exec-root", "exec-root", STRING, "/run/wherry", "Directory of state that ends with the boot"),
-    Option("fixed-cidr", "fixed-cidr", STRING, "", "IPv4 subnet of the default bridge that addresses are taken from"),
-    Option("group", "group", STRING, "wherry", "Group of the unix socket; left to root when there is no such group", "G"),
+    Option("fixed-cidr", "fixed-cidr", STRING, "", "Part of the default bridge's subnet to take addresses from"),
+    Option("group", "group", STRING, "wherry", "Group of the unix socket; root when it does not exist", "G"),
     Option("host", "hosts", LIST, ["unix:///run/wherry.sock"], "Socket to listen on (unix://, tcp://, fd://)", "H"),
     Option("icc", "icc", BOOL, True, "Let containers of the default bridge reach each other"),
     Option("init", "init", BOOL, False, "Run an init in each container", reload=True),
@@ -121,8 +121,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("no-new-privileges", "no-new-privileges", BOOL, False, "Set no-new-privileges for new containers"),
     Option("pidfile", "pidfile", STRING, "/run/wherry.pid", "File that holds the daemon's pid; empty: none", "p"),
     Option("seccomp-profile", "seccomp-profile", STRING, "builtin", "Seccomp profile: a file, 'builtin', 'unconfined'"),
-    Option("shutdown-timeout", "shutdown-timeout", INT, 15, "Seconds that requests in flight get at shutdown", reload=True),
-    Option("storage-driver", "storage-driver", STRING, "", "Storage driver (overlay2 or vfs; empty: the best that works)", "s"),
+    Option("shutdown-timeout", "shutdown-timeout", INT, 15, "Seconds requests in flight get at shutdown", reload=True),
+    Option("storage-driver", "storage-driver", STRING, "", "Storage driver (overlay2 or vfs; empty: the best)", "s"),
     Option("tls", "tls", BOOL, False, "Use TLS on tcp sockets; implied by --tlsverify"),
     Option("tlscacert", "tlscacert", STRING, "/etc/wherry/ca.pem", "Clients must show a certificate of this CA"),
     Option("tlscert", "tlscert", STRING, "/etc/wherry/cert.pem", "Server certificate"),
@@ -148,7 +148,8 @@ def usage() -> str:
     rows = [(f"  -{o.short}, " if o.short else "      ") + f"--{o.flag}" for o in OPTIONS]
     rows += [f"      --{name}" for name in ACTIONS]
     texts = [o.help for o in OPTIONS] + list(ACTIONS.values())
-    lines = [f"{row:<32} {text}" for row, text in sorted(zip(rows, texts, strict=True), key=lambda p: p[0].lstrip(" -"))]
+    table = sorted(zip(rows, texts, strict=True), key=lambda pair: pair[0].split("--")[1])
+    lines = [f"{row:<32} {text}" for row, text in table]
     return "Usage:  wherryd [OPTIONS]\n\nA container engine.\n\nOptions:\n" + "\n".join(lines) + "\n"
 
 
@@ -183,7 +184,7 @@ def parse_flags(arguments: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     words = iter(arguments)
     for word in words:
         if not word.startswith("-") or word == "-":
-            raise InvalidArgument('"wherryd" accepts no arguments.\nSee \'wherryd --help\'.')
+            raise InvalidArgument("\"wherryd\" accepts no arguments.\nSee 'wherryd --help'.")
         name, value, short = _split(word)
         if name in ("v", "h") and short:
             name = {"v": "version", "h": "help"}[name]

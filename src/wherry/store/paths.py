@@ -1,31 +1,31 @@
 """The whole on-disk tree, and the only module that joins its paths.
 
-    DATA ROOT (/var/lib/wherry, 0710)                 survives reboots
-    ├── lock                     flock held by the one daemon of this root; holds its pid
-    ├── wherry.db                SQLite, WAL, synchronous=FULL: every row names things that exist
-    ├── content/                 an OCI image layout (readable by other tools)
-    │   ├── oci-layout, index.json
-    │   ├── blobs/sha256/<hex>   complete, verified, fsynced, then renamed here; never changed
-    │   └── ingest/              blobs being written; whatever is here at start is garbage
-    ├── layers/
-    │   ├── <hex of diffID>/     an unpacked layer, complete; shared by all images and containers; read-only by habit
-    │   └── .new-*/              layers being unpacked; garbage at start
-    ├── containers/<id>/         0710; made by create, renamed into trash/ by rm
-    │   ├── upper/, work/        the container's own layer (overlay)
-    │   ├── hostname, hosts, resolv.conf     bind-mounted into the container
-    │   ├── <id>-json.log[.N[.gz]]           the log, written by the monitor
-    │   └── exit.json            the last exit, fsynced by the monitor before anything is torn down
-    ├── volumes/<name>/_data     user data: never touched by the reconciler
-    ├── trash/                   renamed here, deleted in the background and at start
-    └── tmp/                     scratch; emptied at start
+DATA ROOT (/var/lib/wherry, 0710)                 survives reboots
+├── lock                     flock held by the one daemon of this root; holds its pid
+├── wherry.db                SQLite, WAL, synchronous=FULL: every row names things that exist
+├── content/                 an OCI image layout (readable by other tools)
+│   ├── oci-layout, index.json
+│   ├── blobs/sha256/<hex>   complete, verified, fsynced, then renamed here; never changed
+│   └── ingest/              blobs being written; whatever is here at start is garbage
+├── layers/
+│   ├── <hex of diffID>/     an unpacked layer, complete; shared by all images and containers; read-only by habit
+│   └── .new-*/              layers being unpacked; garbage at start
+├── containers/<id>/         0710; made by create, renamed into trash/ by rm
+│   ├── upper/, work/        the container's own layer (overlay)
+│   ├── hostname, hosts, resolv.conf     bind-mounted into the container
+│   ├── <id>-json.log[.N[.gz]]           the log, written by the monitor
+│   └── exit.json            the last exit, fsynced by the monitor before anything is torn down
+├── volumes/<name>/_data     user data: never touched by the reconciler
+├── trash/                   renamed here, deleted in the background and at start
+└── tmp/                     scratch; emptied at start
 
-    EXEC ROOT (/run/wherry, 0700)                     gone at reboot
-    ├── boot_id                  of the boot that made this tree: another one means all of it is stale
-    ├── spawner.log              stderr of spawner and monitors: empty unless something is wrong
-    ├── netns/<id>               pins of the containers' network namespaces (nsfs bind mounts)
-    └── containers/<id>/
-        ├── rootfs               the mount point of the root file system, seen only in the container's mount namespace
-        └── monitor.sock         0600, SOCK_SEQPACKET: the monitor's control socket
+EXEC ROOT (/run/wherry, 0700)                     gone at reboot
+├── boot_id                  of the boot that made this tree: another one means all of it is stale
+├── spawner.log              stderr of spawner and monitors: empty unless something is wrong
+├── netns/<id>               pins of the containers' network namespaces (nsfs bind mounts)
+└── containers/<id>/
+    ├── rootfs               the mount point of the root file system, seen only in the container's mount namespace
+    └── monitor.sock         0600, SOCK_SEQPACKET: the monitor's control socket
 """
 
 import os

@@ -1,0 +1,197 @@
+"""wherry beside Docker: run, exec, API cycles, density, memory, start-up, the OCI runtime. See script/bench."""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import API, Wherryd, alternate, matching, median, pss_kib
+
+IMAGE = "wherry-bench-busybox"
+Rows = list[dict[str, object]]
+
+
+def sh(*command: str) -> None:
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def busybox_root(root: Path) -> None:
+    """A root file system of busybox alone."""
+    for name in ("bin", "tmp", "etc", "proc", "sys", "dev"):
+        (root / name).mkdir(parents=True)
+    busybox = shutil.which("busybox")
+    assert busybox
+    shutil.copy(busybox, root / "bin/busybox")
+    for applet in ("sh", "true", "sleep", "cat", "echo"):
+        (root / "bin" / applet).symlink_to("busybox")
+
+
+def import_image(host: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        busybox_root(Path(directory))
+        tar = subprocess.Popen(["tar", "-C", directory, "-c", "."], stdout=subprocess.PIPE)
+        subprocess.run(["docker", "-H", host, "import", "-", IMAGE], stdin=tar.stdout, check=True, capture_output=True)
+        tar.wait()
+
+
+def api_cycle(path: str, network: str) -> Callable[[], None]:
+    """create + start + wait + remove over one raw connection."""
+    api = API(path)
+    body = {"Image": IMAGE, "Cmd": ["true"], "HostConfig": {"NetworkMode": network}}
+
+    def cycle() -> None:
+        status, reply = api.call("POST", "/v1.41/containers/create", body)
+        assert status == 201, reply
+        container = json.loads(reply)["Id"]
+        for method, verb, expected in (("POST", "/start", 204), ("POST", "/wait", 200), ("DELETE", "", 204)):
+            status, reply = api.call(method, f"/v1.41/containers/{container}{verb}", {} if method == "POST" else None)
+            assert status == expected, reply
+
+    return cycle
+
+
+class Bench:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.n: int = options.n
+        self.docker: str = options.docker
+        self.pattern: str = options.docker_processes
+        self.runc: str | None = options.runc
+        self.wherryd = Wherryd(options.disk)
+        self.rows: Rows = []
+
+    def row(self, what: str, docker: float | None, wherry: float, unit: str, bar: float | None) -> None:
+        ratio = wherry / docker if docker else None
+        self.rows.append({"what": what, "docker": docker, "wherry": wherry, "unit": unit, "ratio": ratio, "bar": bar})
+        shown = "–" if docker is None else f"{docker:.4g}"
+        print(f"| {what} | {shown} {unit} | {wherry:.4g} {unit} | {f'{ratio:.3f} ×' if ratio else '–'} | {bar or ''} |")
+
+    def pair(self, what: str, docker: Callable[[], object], wherry: Callable[[], object], bar: float) -> None:
+        times = alternate({"docker": docker, "wherry": wherry}, self.n)
+        self.row(what, median(times["docker"]), median(times["wherry"]), "ms", bar)
+
+    def run_docker_cli(self) -> None:
+        words = ("run", "--rm", IMAGE, "true")
+        self.pair(
+            "`docker run --rm busybox true`, bridge, docker CLI on both",
+            lambda: sh("docker", "-H", self.docker, *words),
+            lambda: sh("docker", "-H", self.wherryd.host, *words),
+            0.35,
+        )
+
+    def run_own_cli(self) -> None:
+        words = ("run", "--rm", IMAGE, "true")
+        self.pair(
+            "`wherry run --rm busybox true` against `docker run` on Docker",
+            lambda: sh("docker", "-H", self.docker, *words),
+            lambda: sh("wherry", "-H", self.wherryd.host, *words),
+            0.25,
+        )
+
+    def api_cycles(self) -> None:
+        for network in ("none", "bridge"):
+            self.pair(
+                f"create + start + wait + remove, raw API, net {network}",
+                api_cycle(self.docker.removeprefix("unix://"), network),
+                api_cycle(self.wherryd.socket, network),
+                0.15,
+            )
+
+    def exec_true(self) -> None:
+        hosts = {"docker": self.docker, "wherry": self.wherryd.host}
+        for host in hosts.values():
+            sh("docker", "-H", host, "run", "-d", "--name", "bench-exec", IMAGE, "sleep", "100000")
+        try:
+            words = ("exec", "bench-exec", "true")
+            reference = lambda: sh("docker", "-H", self.docker, *words)  # noqa: E731 - the same job in two pairs
+            own = lambda: sh("docker", "-H", self.wherryd.host, *words)  # noqa: E731
+            self.pair("`exec CTR true`, docker CLI on both", reference, own, 0.6)
+            self.pair("`exec CTR true`, our CLI", reference, lambda: sh("wherry", "-H", self.wherryd.host, *words), 0.4)
+        finally:
+            for host in hosts.values():
+                sh("docker", "-H", host, "rm", "-f", "bench-exec")
+
+    def density(self) -> None:
+        count = 100
+        figures: dict[str, tuple[float, float]] = {}
+        for engine, host in (("docker", self.docker), ("wherry", self.wherryd.host)):
+            names = [f"bench-idle-{i}" for i in range(count)]
+            before = self.memory(engine)
+            began = time.perf_counter()
+            for name in names:
+                sh("docker", "-H", host, "run", "-d", "--name", name, IMAGE, "sleep", "100000")
+            wall = time.perf_counter() - began
+            time.sleep(1)
+            figures[engine] = (wall, (self.memory(engine) - before) / count)
+            sh("docker", "-H", host, "rm", "-f", *names)
+        self.row(f"start {count} idle containers, bridge", figures["docker"][0], figures["wherry"][0], "s", 0.25)
+        self.row("engine PSS per idle container", figures["docker"][1], figures["wherry"][1], "KiB", None)
+
+    def memory(self, engine: str) -> float:
+        return pss_kib(self.wherryd.pids() if engine == "wherry" else matching(self.pattern))
+
+    def daemon(self) -> None:
+        starts = []
+        for _ in range(5):
+            self.wherryd.stop()
+            starts.append(self.wherryd.start())
+        time.sleep(1)
+        self.row("daemon PSS idle", self.memory("docker") / 1024, self.memory("wherry") / 1024, "MiB", None)
+        self.row("start to first /_ping", None, median(starts), "s", None)
+
+    def oci(self) -> None:
+        if not self.runc:
+            return
+        bundle = Path(tempfile.mkdtemp(prefix="wherry-bench-"))
+        try:
+            busybox_root(bundle / "rootfs")
+            sh("wherry-runtime", "spec", "--bundle", str(bundle))
+            spec = json.loads((bundle / "config.json").read_text())
+            spec["process"] |= {"terminal": False, "args": ["/bin/true"]}
+            (bundle / "config.json").write_text(json.dumps(spec))
+            run = ("run", "--bundle", str(bundle))
+            self.pair(
+                "OCI `run` of /bin/true: `wherry-runtime` cold against runc",
+                lambda: sh(str(self.runc), *run, f"bench-runc-{os.getpid()}"),
+                lambda: sh("wherry-runtime", *run, f"bench-wherry-{os.getpid()}"),
+                2.0,
+            )
+        finally:
+            shutil.rmtree(bundle)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--docker", default="unix:///var/run/docker.sock", help="the Docker to compare with")
+    parser.add_argument(
+        "--docker-processes", default=r"^dockerd|containerd|docker-proxy", help="regex of its processes"
+    )
+    parser.add_argument("--disk", help="directory for wherry's data root (a journaled file system)")
+    parser.add_argument("--runc", help="path of runc")
+    parser.add_argument("--only", default="", help="regex of benchmark names")
+    parser.add_argument("-n", type=int, default=15, help="repetitions")
+    parser.add_argument("--json", help="append the rows to this file, one JSON object a line")
+    options = parser.parse_args()
+    bench = Bench(options)
+    try:
+        for host in (options.docker, bench.wherryd.host):
+            import_image(host)
+        print("| what | Docker | wherry | ratio | bar |\n| --- | --- | --- | --- | --- |")
+        for name in ("run_docker_cli", "run_own_cli", "api_cycles", "exec_true", "daemon", "density", "oci"):
+            if re.search(options.only, name):
+                getattr(bench, name)()
+    finally:
+        subprocess.run(["docker", "-H", options.docker, "rmi", "-f", IMAGE], stdout=subprocess.DEVNULL, check=False)
+        bench.wherryd.close()
+    if options.json:
+        with open(options.json, "a") as file:
+            file.writelines(json.dumps(row | {"load": os.getloadavg()[0]}) + "\n" for row in bench.rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The daemon's configuration: flags, file, and what is refused."""
+
+import json
+
+import pytest
+
+from wherry.daemon import config
+from wherry.daemon.options import OPTIONS, parse_bytes, parse_flags, usage
+from wherry.errors import InvalidArgument
+
+
+def load(*words, file=None):
+    flags, actions = parse_flags([*words, *(["--config-file", str(file)] if file else [])])
+    return config.load(flags, actions)
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(document):
+        path = tmp_path / "daemon.json"
+        path.write_text(document if isinstance(document, str) else json.dumps(document))
+        return path
+
+    return write
+
+
+def test_flags_in_every_form():
+    loaded = load("-D", "--icc=false", "--mtu", "1400", "-H", "unix:///a", "-Htcp://127.0.0.1:1", "--dns=9.9.9.9")
+    assert loaded["debug"] is True
+    assert loaded["icc"] is False
+    assert loaded["mtu"] == 1400
+    assert loaded["hosts"] == ["unix:///a", "tcp://127.0.0.1:1"]
+    assert loaded["dns"] == ["9.9.9.9"]
+
+
+def test_maps_pools_ulimits_and_sizes():
+    loaded = load(
+        *("--log-opt", "max-size=10m", "--log-opt", "max-file=3", "--default-ulimit", "nofile=1024:2048"),
+        *("--default-address-pool", "base=10.10.0.0/16,size=24", "--default-shm-size", "128MiB"),
+    )
+    assert loaded["log-opts"] == {"max-size": "10m", "max-file": "3"}
+    assert loaded["default-ulimits"] == {"nofile": {"Name": "nofile", "Soft": 1024, "Hard": 2048}}
+    assert loaded["default-address-pools"] == [{"base": "10.10.0.0/16", "size": 24}]
+    assert loaded["default-shm-size"] == 128 << 20
+
+
+def test_the_file_gives_values_and_flags_add_to_lists(file):
+    path = file({"debug": True, "default-shm-size": "1g", "runtimes": {"crun": {"path": "/usr/bin/crun"}}})
+    loaded = load("--label", "a=b", file=path)
+    assert loaded["debug"] is True
+    assert loaded["default-shm-size"] == 1 << 30
+    assert loaded["runtimes"] == {"crun": "/usr/bin/crun"}
+    assert loaded["labels"] == ["a=b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--nope"], "unknown flag: --nope"),
+        (["-Z"], "unknown shorthand flag: 'Z' in -Z"),
+        (["--mtu"], "flag needs an argument: --mtu"),
+        (["--mtu", "x"], 'invalid argument "x" for "--mtu" flag'),
+        (["--icc=perhaps"], "invalid syntax"),
+        (["word"], "accepts no arguments"),
+        (["--log-level", "loud"], "invalid logging level: loud"),
+        (["--bip", "10.0.0.1/8", "-b", "br0"], "mutually exclusive"),
+        (["--live-restore=false"], "live-restore"),
+        (["--storage-driver", "zfs"], "storage driver"),
+        (["--config-file", "/nonexistent"], "no such file"),
+        (["--userns-remap", "default"], "unknown flag: --userns-remap"),
+    ],
+)
+def test_what_flags_refuse(words, text):
+    with pytest.raises(InvalidArgument, match=text.replace("(", r"\(")):
+        load(*words)
+
+
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        ({"nope": 1}, "the following directives don't match any configuration option: nope"),
+        ("{", "not valid JSON"),
+        ("[]", "one JSON object"),
+        ({"debug": "yes"}, "debug: expected bool"),
+        ({"mtu": True}, "mtu: expected int"),
+        ({"default-shm-size": "1q"}, "invalid size"),
+        ({"runtimes": {"x": "/bin/x"}}, "runtimes: x"),
+        ({"hosts": []}, "no socket to listen on"),
+    ],
+)
+def test_what_the_file_refuses(file, document, text):
+    with pytest.raises(InvalidArgument, match=text):
+        load(file=file(document))
+
+
+def test_the_same_thing_said_twice_is_refused(file):
+    with pytest.raises(InvalidArgument, match=r"debug: \(from flag: true, from file: false\)"):
+        load("--debug", file=file({"debug": False}))
+
+
+def test_reload_takes_what_it_may_and_names_the_rest(file):
+    path = file({"debug": False, "mtu": 1400})
+    first = load(file=path)
+    file({"debug": True, "mtu": 1300})
+    second, refused = config.reload(first)
+    assert second["debug"] is True
+    assert second["mtu"] == 1400
+    assert refused == ["mtu"]
+
+
+def test_sizes():
+    assert [parse_bytes(t) for t in ("7", "1k", "1KB", "2MiB", "0.5g")] == [7, 1024, 1024, 2 << 20, 1 << 29]
+
+
+def test_usage_names_every_option():
+    text = usage()
+    assert all(f"--{option.flag}" in text for option in OPTIONS)
