@@ -66,6 +66,7 @@ def _open(host: str, config: DaemonConfig) -> list[Listener]:
 def _unix(path: str, group: str) -> Listener:
     if not path.startswith("/"):
         raise InvalidArgument(f"unix socket path must be absolute: '{path}'")
+    gid = _group_id(group)
     _remove_stale(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -77,7 +78,6 @@ def _unix(path: str, group: str) -> Listener:
         raise InvalidArgument(f"listen unix {path}: bind: {(error.strerror or str(error)).lower()}") from None
     finally:
         os.umask(mask)
-    gid = _group_id(group)
     if gid is not None:
         os.chown(path, 0, gid)
     os.chmod(path, 0o660)

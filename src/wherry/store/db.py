@@ -71,16 +71,23 @@ def open_database(path: str | Path, migrations: Mapping[str, Sequence[str]]) -> 
     `Internal` when the file was written by a newer version, before anything is touched.
     """
     db = Database(path)
-    with db.transaction() as tx:
-        tx.execute("CREATE TABLE IF NOT EXISTS schema_versions (room TEXT PRIMARY KEY, version INTEGER NOT NULL)")
-        applied = dict(tx.execute("SELECT room, version FROM schema_versions").fetchall())
-        for room, scripts in migrations.items():
-            done = applied.get(room, 0)
-            if done > len(scripts):
-                db.close()
-                raise Internal(f"{path}: the tables of {room!r} are of version {done}, newer than this wherry knows")
-            for script in scripts[done:]:
-                for statement in filter(str.strip, script.split(";")):
-                    tx.execute(statement)
-            tx.execute("INSERT OR REPLACE INTO schema_versions VALUES (?, ?)", (room, len(scripts)))
+    try:
+        with db.transaction() as tx:
+            _migrate(tx, path, migrations)
+    except BaseException:
+        db.close()
+        raise
     return db
+
+
+def _migrate(tx: sqlite3.Connection, path: str | Path, migrations: Mapping[str, Sequence[str]]) -> None:
+    tx.execute("CREATE TABLE IF NOT EXISTS schema_versions (room TEXT PRIMARY KEY, version INTEGER NOT NULL)")
+    applied = dict(tx.execute("SELECT room, version FROM schema_versions").fetchall())
+    for room, scripts in migrations.items():
+        done = applied.get(room, 0)
+        if done > len(scripts):
+            raise Internal(f"{path}: the tables of {room!r} are of version {done}, newer than this wherry knows")
+        for script in scripts[done:]:
+            for statement in filter(str.strip, script.split(";")):
+                tx.execute(statement)
+        tx.execute("INSERT OR REPLACE INTO schema_versions VALUES (?, ?)", (room, len(scripts)))
