@@ -68,6 +68,7 @@ class NR:
         capget = 125
         capset = 126
         personality = 135
+        fstatfs = 138
         pivot_root = 155
         prctl = 157
         chroot = 161
@@ -111,6 +112,7 @@ class NR:
         umount2 = 39
         mount = 40
         pivot_root = 41
+        fstatfs = 44
         chroot = 51
         quotactl = 60
         capget = 90
