@@ -1,0 +1,183 @@
+"""HTTP/1.1 framing of one server connection, without IO: bytes in, events out; replies in, bytes out.
+
+h11 does the parsing and keeps the state of a cycle (one request and its reply); this module adds what a daemon on an
+open port needs before h11 sees a head, and what a hijack needs after it:
+
+- a head is given to h11 only when it is complete and strictly written: a bare LF, a bare CR, a NUL, a folded line,
+  `Content-Length` beside `Transfer-Encoding` are refused, because a proxy in front could read them differently
+  (request smuggling, RFC 9112 sections 2.2, 5.2, 6.3);
+- bytes behind the request are never lost: `take_rest` returns them to whoever takes the connection over.
+
+    events:  Head → (body bytes)* → END          then `next_cycle`, or `take_rest` for ever
+             NEED_DATA when more bytes are needed; PAUSED when the next request waits for `next_cycle`
+"""
+
+import re
+from enum import Enum
+from typing import NamedTuple
+
+import h11
+
+from wherry.errors import InvalidArgument
+
+HeaderList = list[tuple[str, str]]
+
+_CARELESS = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|\r\n[ \t]|\x00")
+_TOKEN_START = re.compile(rb"[A-Za-z]")
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+class Event(Enum):
+    NEED_DATA = "need data"
+    PAUSED = "paused"
+    END = "end of the request"
+
+
+class Head(NamedTuple):
+    """The head of a request. `headers` has lower-case names; values of a repeated name are joined by a comma."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    http_version: str
+
+
+class ProtocolError(InvalidArgument):
+    """The peer does not speak HTTP/1.1 as we accept it. `status` is what to answer before closing."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class H1:
+    """The framing of one connection; `max_head` limits the bytes of a request line and its headers."""
+
+    def __init__(self, max_head: int) -> None:
+        self._max_head = max_head
+        self._raw = bytearray()  # bytes of a head that is not complete, never seen by h11
+        self._scanned = 0
+        self._eof = False
+        self._in_head = True
+        self.request_complete = False
+        """The whole request, with its body, has been received."""
+        self._h11 = self._new_cycle()
+
+    def _new_cycle(self) -> h11.Connection:
+        # The head is complete when h11 gets it, so its own limit only bounds chunk headers and trailers.
+        return h11.Connection(h11.SERVER, max_incomplete_event_size=self._max_head + 4)
+
+    # -- receiving
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the peer."""
+        if self._in_head:
+            self._raw += data
+        else:
+            self._h11.receive_data(data)
+
+    def feed_eof(self) -> None:
+        """The peer will send nothing more."""
+        self._eof = True
+        if not self._in_head:
+            self._h11.receive_data(b"")
+
+    def next_event(self) -> Head | bytes | Event:
+        """The next event of the table above. Raises ProtocolError; the connection must then be closed."""
+        if self._in_head:
+            if not self._head_is_complete():
+                return Event.NEED_DATA
+            self._in_head = False
+            raw = bytes(self._raw)
+            self._raw.clear()
+            self._h11.receive_data(raw)
+            if self._eof:
+                self._h11.receive_data(b"")
+        try:
+            event = _translate(self._h11.next_event())
+        except h11.RemoteProtocolError as error:
+            raise ProtocolError(str(error), error.error_status_hint) from error
+        if event is Event.END:
+            self.request_complete = True
+        return event
+
+    def _head_is_complete(self) -> bool:
+        if self._scanned == 0 and self._raw.startswith(b"\r\n"):
+            del self._raw[:2]  # RFC 9112 2.2: an empty line before the request is to be ignored
+        if self._raw and not _TOKEN_START.match(self._raw):
+            raise ProtocolError("malformed request line")
+        end = self._raw.find(_END_OF_HEAD, max(0, self._scanned - 3))
+        stop = len(self._raw) if end < 0 else end
+        if _CARELESS.search(self._raw, max(0, self._scanned - 2), stop):
+            raise ProtocolError("malformed request head")
+        if stop > self._max_head:
+            raise ProtocolError("request header fields too large", 431)
+        self._scanned = 0 if end >= 0 else stop
+        return end >= 0
+
+    @property
+    def started(self) -> bool:
+        """True once a byte of the current request has come."""
+        return not self._in_head or bool(self._raw)
+
+    @property
+    def wants_continue(self) -> bool:
+        """The peer waits for `100 Continue` before it sends the body."""
+        return self._h11.they_are_waiting_for_100_continue
+
+    def take_rest(self) -> bytes:
+        """The bytes behind the request; the framing is of no use afterwards."""
+        return bytes(self._h11.trailing_data[0])
+
+    # -- sending
+
+    def send_continue(self) -> bytes:
+        return self._send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+
+    def send_head(self, status: int, reason: str, headers: HeaderList) -> bytes:
+        """The head of the reply. Without a Content-Length the body goes out in chunks (or until close, HTTP/1.0)."""
+        return self._send(h11.Response(status_code=status, headers=headers, reason=reason.encode()))
+
+    def send_data(self, data: bytes) -> bytes:
+        return self._send(h11.Data(data=data))
+
+    def send_end(self) -> bytes:
+        return self._send(h11.EndOfMessage())
+
+    def _send(self, event: h11.Event) -> bytes:
+        return self._h11.send(event) or b""
+
+    @property
+    def must_close(self) -> bool:
+        """After the reply's end: the connection cannot carry another request."""
+        return self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE
+
+    def next_cycle(self) -> None:
+        """Start over for the next request; call only when not `must_close`."""
+        rest = self.take_rest()
+        self._h11 = self._new_cycle()
+        self._raw = bytearray(rest)
+        self._scanned = 0
+        self._in_head = True
+        self.request_complete = False
+
+
+def _translate(event: object) -> Head | bytes | Event:
+    if isinstance(event, h11.Request):
+        return _head(event)
+    if isinstance(event, h11.Data):
+        return bytes(event.data)
+    if isinstance(event, h11.EndOfMessage):
+        return Event.END
+    return Event.PAUSED if event is h11.PAUSED else Event.NEED_DATA
+
+
+def _head(event: h11.Request) -> Head:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in event.headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    version = event.http_version.decode()
+    if "transfer-encoding" in headers and ("content-length" in headers or version != "1.1"):
+        raise ProtocolError("ambiguous message length")
+    return Head(event.method.decode("latin-1"), event.target.decode("latin-1"), headers, version)
