@@ -1,0 +1,90 @@
+"""Images through the real docker command."""
+
+import hashlib
+import io
+import json
+import tarfile
+
+import pytest
+
+from .host import busybox_tar
+
+
+@pytest.fixture
+def image(host):
+    host.docker(
+        "import",
+        "--change",
+        'CMD ["echo", "default"]',
+        "--change",
+        "ENV A=1",
+        "-",
+        "e2e:one",
+        input=busybox_tar(),
+        text=False,
+    )
+    yield "e2e:one"
+    host.docker("rmi", "-f", "e2e:one", check=False)
+
+
+def test_import_run_inspect_history(host, image):
+    assert host.out("run", "--rm", image) == "default"
+    inspected = json.loads(host.out("image", "inspect", image))[0]
+    assert inspected["RepoTags"] == [image]
+    assert inspected["Config"]["Env"] == ["A=1"]
+    assert inspected["Os"] == "linux"
+    assert len(inspected["RootFS"]["Layers"]) == 1
+    assert host.out("history", "-q", image) == inspected["Id"].removeprefix("sha256:")[:12]
+
+
+def test_tag_list_and_remove(host, image):
+    host.docker("tag", image, "e2e:two")
+    rows = host.out("images", "--format", "{{.Repository}}:{{.Tag}}", "e2e").split()
+    assert sorted(rows) == ["e2e:one", "e2e:two"]
+    assert host.out("rmi", "e2e:two") == "Untagged: e2e:two"
+    removed = host.out("rmi", image).split("\n")
+    assert removed[0] == "Untagged: e2e:one"
+    assert removed[1].startswith("Deleted: sha256:")
+
+
+def test_an_image_in_use_is_kept(host, image, name):
+    host.docker("create", "--name", name, image)
+    result = host.docker("rmi", image, check=False)
+    assert result.returncode == 1
+    assert "(must force) - container" in result.stderr
+
+
+def test_load_of_a_docker_archive(host, image, tmp_path):
+    layer = busybox_tar()
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": ["echo", "loaded"]},
+            "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
+        }
+    ).encode()
+    manifest = json.dumps([{"Config": "c.json", "RepoTags": ["e2e:loaded"], "Layers": ["l/layer.tar"]}]).encode()
+    with tarfile.open(tmp_path / "image.tar", "w") as archive:
+        for member, data in (("c.json", config), ("l/layer.tar", layer), ("manifest.json", manifest)):
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    assert host.out("load", "-i", str(tmp_path / "image.tar")) == "Loaded image: e2e:loaded"
+    assert host.out("run", "--rm", "e2e:loaded") == "loaded"
+    host.docker("rmi", "e2e:loaded")
+
+
+def test_bad_references_and_archives(host, tmp_path):
+    assert "invalid reference format" in host.docker("tag", "busybox", "UPPER", check=False).stderr
+    assert "No such image" in host.docker("tag", "absent", "x", check=False).stderr
+    (tmp_path / "junk").write_bytes(b"not a tar archive at all" * 100)
+    assert host.docker("load", "-i", str(tmp_path / "junk"), check=False).returncode == 1
+
+
+def test_from_host(host):
+    host.wherry("image", "from-host", "e2e:host", "busybox", "sha256sum")
+    out = host.out("run", "--rm", "e2e:host", "busybox", "echo", "made here")
+    assert out == "made here"
+    assert host.out("run", "--rm", "e2e:host", "sha256sum", "--version").startswith("sha256sum (GNU coreutils)")
+    host.docker("rmi", "e2e:host")

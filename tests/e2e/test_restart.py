@@ -1,0 +1,104 @@
+"""The daemon stops, dies and comes back while containers run: nothing of theirs is lost."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+COUNT = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_containers_go_on_with_logs_and_ports(own_host, how):
+    host = own_host
+    host.docker("run", "-d", "--name", "counter", "busybox", "sh", "-c", COUNT)
+    host.docker("run", "-d", "--name", "web", "-p", "8080:80", "busybox", "httpd", "-f", "-p", "80", "-h", "/www")
+    pids = [host.inspect(n)["State"]["Pid"] for n in ("counter", "web")]
+    host.stop(how)
+    time.sleep(0.5)
+    assert host.run("curl", "-sS", "http://127.0.0.1:8080/").stdout == "hello from inside\n"
+    host.start()
+    assert [host.inspect(n)["State"]["Pid"] for n in ("counter", "web")] == pids
+    assert host.run("curl", "-sS", "http://127.0.0.1:8080/").stdout == "hello from inside\n"
+    assert host.out("exec", "counter", "echo", "in") == "in"
+    host.docker("kill", "counter")
+    numbers = [int(line) for line in host.out("logs", "counter").split()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) > 20
+
+
+def test_an_exit_while_the_daemon_is_away_is_kept(own_host):
+    host = own_host
+    host.docker("run", "-d", "--name", "seven", "busybox", "sh", "-c", "sleep 0.5; exit 7")
+    host.docker("run", "-d", "--rm", "--name", "gone", "busybox", "sleep", "0.5")
+    host.stop(signal.SIGKILL)
+    time.sleep(1.2)
+    host.start()
+    state = host.inspect("seven")["State"]
+    assert (state["Status"], state["ExitCode"], state["OOMKilled"]) == ("exited", 7, False)
+    host.wait_until(lambda: "gone" not in host.out("ps", "-a", "--format", "{{.Names}}"), "the removal of --rm")
+
+
+def test_an_attached_client_outlives_the_daemon(own_host):
+    host = own_host
+    client = host.popen("docker", "run", "--name", "talk", "-i", "busybox", "cat", stdin=-1)
+    client.stdin.write(b"one\n")
+    client.stdin.flush()
+    assert client.stdout.readline() == b"one\n"
+    host.stop(signal.SIGKILL)
+    client.stdin.write(b"two\n")
+    client.stdin.flush()
+    assert client.stdout.readline() == b"two\n"
+    host.start()
+    client.kill()
+    client.communicate()
+
+
+def test_a_monitor_that_dies_takes_its_container_with_it_and_is_noticed(own_host):
+    host = own_host
+    host.docker("run", "-d", "--name", "orphan", "busybox", "sleep", "1000")
+    pid = host.inspect("orphan")["State"]["Pid"]
+    monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(monitor, signal.SIGKILL)
+    host.wait_until(lambda: host.inspect("orphan")["State"]["Status"] == "exited", "the notice")
+    assert host.inspect("orphan")["State"]["ExitCode"] == 137
+    host.docker("start", "orphan")
+    assert host.inspect("orphan")["State"]["Running"] is True
+
+
+def failpoints():
+    """Every failpoint between decision and effect in the engine and the network."""
+    source = Path(__file__).parents[2] / "src" / "wherry"
+    text = "\n".join(p.read_text() for room in ("engine", "network") for p in sorted((source / room).glob("**/*.py")))
+    return sorted(set(re.findall(r'hit\("([a-z0-9_.]+)"\)', text)))
+
+
+@pytest.mark.parametrize("point", failpoints())
+def test_killed_between_any_two_steps_nothing_is_half_made(own_host, point):
+    host = own_host
+    host.stop()
+    host.start(failpoint=f"{point}:kill")
+    steps = (
+        ("create", "--name", "victim", "-p", "8080:80", "busybox", "sleep", "1000"),
+        ("start", "victim"),
+        ("stop", "-t", "0", "victim"),
+        ("rm", "-f", "victim"),
+    )
+    for step in steps:
+        host.docker(*step, check=False)
+        if host.daemon.poll() is not None:
+            break
+    if host.daemon.poll() is None:
+        host.stop()
+    host.start()
+    status = host.out("ps", "-a", "--format", "{{.State}}", "--filter", "name=victim")
+    assert status in ("", "created", "running", "exited")
+    if status in ("created", "exited"):
+        host.docker("start", "victim")
+    if status:
+        host.docker("rm", "-f", "victim")
+    host.docker("run", "--rm", "--name", "victim", "-p", "8080:80", "busybox", "true")
+    host.wait_until(lambda: not host.leaks(), f"the end of {host.leaks()}")
