@@ -61,9 +61,9 @@ async def serve(config: DaemonConfig) -> int:
     listeners: list[Listener] = []
     try:
         listeners = open_listeners(config)
-        server = Server(build_app(engine), idle_timeout_s=None)
+        server = Server(build_app(engine).handle)
         for listener in listeners:
-            await server.listen(listener.socket, server_tls(config) if listener.tls else None)
+            await server.listen(listener.socket, tls=server_tls(config) if listener.tls else None)
             log.info("API listen on %s", listener.address)
         _write_pidfile(config["pidfile"])
         stop = asyncio.Event()
