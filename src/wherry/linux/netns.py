@@ -1,0 +1,100 @@
+"""Network namespaces: made, pinned by a bind mount so that they live without a process, entered, let go.
+
+Only the calling thread changes namespace in unshare(2) and setns(2); whoever enters one does it on a thread of its own
+that ends afterwards, so that no thread of the program is ever left in the wrong place. Within such a thread new sockets
+and /proc/sys/net belong to the namespace entered.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from wherry.linux.syscalls import NR, syscall
+
+T = TypeVar("T")
+
+_CLONE_NEWNET = 0x40000000
+_MS_BIND, _MNT_DETACH = 0x1000, 0x2
+_SELF = "/proc/thread-self/ns/net"
+_EINVAL = 22
+
+
+def on_own_thread(function: Callable[[], T]) -> T:
+    """Run `function` on a thread made for it; return its result or raise what it raised."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome[:] = [True, function()]
+        except BaseException as error:
+            outcome[:] = [False, error]
+
+    thread = threading.Thread(target=run, name="netns")
+    thread.start()
+    thread.join()
+    succeeded, value = outcome
+    if succeeded:
+        result: T = value
+        return result
+    raise value
+
+
+def create(pin: str, inside: Callable[[], T]) -> T:
+    """Make a network namespace, pin it at the new file `pin`, run `inside` in it and return its result. When `inside`
+    raises, the namespace is gone again. Raises OSError (EEXIST: the pin is there)."""
+
+    def make() -> T:
+        os.close(os.open(pin, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+        try:
+            syscall(NR.unshare, _CLONE_NEWNET)
+            syscall(NR.mount, _SELF.encode(), os.fsencode(pin), None, _MS_BIND, None)
+            return inside()
+        except BaseException:
+            delete(pin)
+            raise
+
+    return on_own_thread(make)
+
+
+def run_in(path: str, function: Callable[[], T]) -> T:
+    """Run `function` in the network namespace `path` (a pin or /proc/PID/ns/net) and return its result."""
+
+    def enter() -> T:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            syscall(NR.setns, fd, _CLONE_NEWNET)
+        finally:
+            os.close(fd)
+        return function()
+
+    return on_own_thread(enter)
+
+
+def open_current() -> int:
+    """A file descriptor of the calling thread's network namespace."""
+    return os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def delete(pin: str) -> None:
+    """Let go of the namespace pinned at `pin`; it ends with its last process. Nothing to do is fine.
+
+    The file is unlinked as well: that also detaches copies of the mount in other mount namespaces (mount(2)).
+    """
+    try:
+        syscall(NR.umount2, os.fsencode(pin), _MNT_DETACH)
+    except OSError as error:
+        if error.errno != _EINVAL and not isinstance(error, FileNotFoundError):
+            raise
+    try:
+        os.unlink(pin)
+    except FileNotFoundError:
+        pass
+
+
+def is_pinned(pin: str) -> bool:
+    """Whether `pin` is a namespace, not the bare file that an interrupted `create` leaves."""
+    try:
+        return os.stat(pin).st_dev != os.stat(os.path.dirname(pin)).st_dev
+    except FileNotFoundError:
+        return False
