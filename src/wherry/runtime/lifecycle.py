@@ -1,0 +1,530 @@
+"""Making a container: its init is forked, sets everything up, waits at a gate, and becomes the program at `start`.
+
+The parent of init is whoever calls `create`: the monitor, or the OCI command line. It must have one thread. Forking
+and the work in the child run beside the parent's own: the cgroup is made while init mounts.
+
+    parent                                   child
+    plan (pure)
+    unshare(NEWPID, NEWTIME), fork  ───────▶ joins and makes the other namespaces
+    [user namespace: writes the maps]        root file system, mounts, /dev
+    makes the cgroup, puts the child in ───▶ cgroup namespace and mounts
+    [hooks] ◀──────────────────────────────▶ [createContainer hooks]
+                                             pivot_root, settings, user, capabilities, seccomp
+    Created ◀──── ready ──────────────────── waits at the gate
+    start() ─────────────────────────────▶   [startContainer hooks] execve
+"""
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+from wherry import failpoint
+from wherry.linux import mounts as m
+from wherry.linux import namespaces as ns
+from wherry.linux import prctl, seccomp
+from wherry.linux.pidfd import pidfd_open
+from wherry.runtime import cgroups, console, hooks, init, operations, rootfs, spec, wire
+from wherry.runtime.cgroups import Cgroup
+from wherry.runtime.failure import StartError, path_error, words
+from wherry.runtime.idmap import user_namespace, write_maps
+
+# Joined or made by the parent for its children, or by a separate step.
+_BY_PARENT = ns.CLONE_NEWPID | ns.CLONE_NEWTIME
+_SEPARATE = _BY_PARENT | ns.CLONE_NEWUSER | ns.CLONE_NEWCGROUP
+
+
+class Stdio(NamedTuple):
+    """Descriptors that become 0, 1, 2 of the process; ignored with a terminal."""
+
+    stdin: int
+    stdout: int
+    stderr: int
+
+
+class Process(NamedTuple):
+    """A process of a container, a child of the caller."""
+
+    pid: int  # in the caller's PID namespace
+    pidfd: int
+    console: int  # the terminal's master, -1 without one
+
+
+class Gate(NamedTuple):
+    """Where init waits for the start when its creator will be gone by then: a listening SOCK_SEQPACKET socket.
+    Whoever connects and sends the start message gets the outcome on that connection."""
+
+    listener: socket.socket
+
+
+class Created:
+    """A container whose init waits at the gate."""
+
+    def __init__(self, process: Process, connection: wire.Wire, poststart: Callable[[], None]) -> None:
+        self.process = process
+        self._wire = connection
+        self._poststart = poststart
+
+    def start(self) -> None:
+        """Open the gate; return when the program runs. Raises StartError when init could not get there (it has
+        exited then); a failure of execve(2) itself is the program's: exit code 255 and a line on its stderr."""
+        failpoint.hit("runtime-before-start")
+        try:
+            open_gate(self._wire)
+        finally:
+            self._wire.close()
+        self._poststart()
+
+
+def open_gate(connection: wire.Wire) -> None:
+    """Send the start message and wait for the outcome. Raises StartError."""
+    try:
+        connection.send(wire.START)
+    except OSError as error:
+        raise StartError("Internal", f"the container's init is gone: {words(error)}") from None
+    connection.receive()
+
+
+class _Child(NamedTuple):
+    """What the child takes over from its parent by fork."""
+
+    plan: spec.Plan
+    stdio: Stdio
+    link: wire.Wire
+    context: operations.Context
+    state: hooks.State
+    load_filter: init.LoadFilter | None
+    gate: Gate | None
+    preserve_fds: int
+
+
+def create(
+    config: dict[str, Any],
+    bundle: str,
+    *,
+    stdio: Stdio,
+    rootfs_mounts: list[dict[str, Any]] | None = None,
+    seccomp_filter: bytes | None = None,
+    cgroup: Cgroup | None,
+    warn: Callable[[str], None],
+    container_id: str | None = None,
+    gate: Gate | None = None,
+    no_pivot: bool = False,
+    preserve_fds: int = 0,
+) -> Created:
+    """Make a container up to the point where its program would start.
+
+    `config` is a decoded config.json of OCI runtime-spec 1.2; `bundle` the absolute directory relative paths start
+    from, whose name is the container's id unless `container_id` says so. `rootfs_mounts` are mounted on root.path in
+    the container's mount namespace only: one {"type": "overlay", "lower": [directories, top first], "upper", "work",
+    "options"}. `cgroup` is created with linux.resources here, and removed again on failure. `seccomp_filter` is a
+    ready BPF program; without one linux.seccomp is compiled. `warn` is told what had to be reduced.
+
+    The calling process keeps a new PID (and time) namespace as the one its later children are born in. Raises
+    StartError; nothing is left then.
+    """
+    identity = container_id or os.path.basename(os.path.abspath(bundle))
+    plan = spec.plan(config, bundle, host_facts(), rootfs_mounts=rootfs_mounts, no_pivot=no_pivot)
+    load = filter_loader(config, seccomp_filter)
+    rootfs.has_mount_api()
+    state = hooks.State(identity, "creating", 0, bundle, config.get("annotations") or {})
+    for warning in plan.warnings:
+        warn(warning)
+    ours, theirs = wire.pair()
+    context = operations.Context(plan.root_path)
+    context.user_namespace = plan.namespaces.user
+    try:
+        _prepare(plan, context)
+        child = _Child(plan, stdio, theirs, context, state, load, gate, preserve_fds)
+        with_helper = plan.namespaces.user
+        if not with_helper:
+            _enter_for_children(plan)
+        pid = os.fork()
+        if pid == 0:
+            _child_main(child, with_helper)
+    except OSError as error:
+        ours.close()
+        raise StartError("Internal", f"error making the container's process: {words(error)}") from None
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        _close_prepared(context)
+    return _accompany(pid, ours, plan, config, cgroup, warn, state, with_helper)
+
+
+_host: list[spec.Host] = []
+
+
+def host_facts() -> spec.Host:
+    """What plans depend on, asked once per process."""
+    if not _host:
+        _host.append(spec.Host.probe(cgroups.host_hierarchies()))
+    return _host[0]
+
+
+def filter_loader(config: dict[str, Any], ready: bytes | None) -> init.LoadFilter | None:
+    """What loads the seccomp filter in the child: of the program `ready`, else of linux.seccomp, None without either.
+    Raises StartError."""
+    profile = (config.get("linux") or {}).get("seccomp")
+    if ready is None and not profile:
+        return None
+    flags = seccomp.SPEC_ALLOW
+    if profile and "flags" in profile:
+        flags = 0
+        for name in profile["flags"] or ():
+            if name not in seccomp.FILTER_FLAGS:
+                raise StartError("InvalidArgument", f"seccomp flag {name} is not supported")
+            flags |= seccomp.FILTER_FLAGS[name]
+    program = ready if ready is not None else compile_filter(profile)
+    return lambda: seccomp.load_filter(program, flags)
+
+
+def compile_filter(profile: Any) -> bytes:
+    """The BPF program of linux.seccomp. Raises StartError."""
+    from wherry.runtime.seccomp import compile_profile  # its tables are large, and the daemon compiles elsewhere
+
+    try:
+        return compile_profile(profile)
+    except ValueError as error:
+        raise StartError("InvalidArgument", f"invalid seccomp profile: {error}") from None
+
+
+def _prepare(plan: spec.Plan, context: operations.Context) -> None:
+    """Make, with our privileges, the mounts that the child could not: in a user namespace all that come from the
+    host, otherwise only idmapped ones (their user namespaces are made by forking)."""
+    for operation in plan.mounts:
+        if isinstance(operation, operations.Bind) and (plan.namespaces.user or operation.number in plan.idmaps):
+            context.prepared[operation.number] = _copy(operation.source, operation.options.recursive_bind, operation)
+        elif isinstance(operation, operations.MakeDevices) and operation.bind:
+            for node in operation.nodes:
+                key = operations.device_key(operation.nodes, node)
+                context.prepared[key] = _copy(node.path, False, operation)
+    if plan.namespaces.user:
+        root = plan.root[-1]
+        if isinstance(root, operations.OverlayRoot):
+            context.prepared[-1] = root.detached()
+        else:
+            context.prepared[-1] = _copy(plan.root_path, True, root)
+    for number, (uids, gids, recursive) in plan.idmaps.items():
+        try:
+            namespace = user_namespace(uids, gids)
+            try:
+                m.mount_setattr(context.prepared[number], set_=m.ATTR_IDMAP, userns_fd=namespace, recursive=recursive)
+            finally:
+                os.close(namespace)
+        except OSError as error:
+            raise StartError("Internal", f"failed to idmap mount #{number}: {words(error)}") from None
+
+
+def _copy(source: str, recursive: bool, operation: operations.Operation) -> int:
+    try:
+        return rootfs.copy_source(source, recursive=recursive)
+    except OSError as error:
+        raise StartError("Internal", operation.explain(error)) from None
+
+
+def _close_prepared(context: operations.Context) -> None:
+    for fd in context.prepared.values():
+        os.close(fd)
+    context.prepared.clear()
+
+
+def _enter_for_children(plan: spec.Plan) -> None:
+    """The namespaces a process can only be born into: from now on our children are."""
+    new = plan.namespaces.new & _BY_PARENT
+    if new:
+        ns.unshare(new)
+    if plan.time_offsets:
+        _write_file("/proc/self/timens_offsets", plan.time_offsets)
+    for flag, path in plan.namespaces.joined:
+        if flag == ns.CLONE_NEWPID:
+            _join(flag, path)
+
+
+def _write_file(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _join(flag: int, path: str) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            ns.setns(fd, flag)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StartError("Internal", f"failed to join namespace {path_error('setns', path, error)}") from None
+
+
+# ---------------------------------------------------------------- the parent, after the fork
+
+
+def _accompany(
+    pid: int,
+    link: wire.Wire,
+    plan: spec.Plan,
+    config: dict[str, Any],
+    cgroup: Cgroup | None,
+    warn: Callable[[str], None],
+    state: hooks.State,
+    with_helper: bool,
+) -> Created:
+    """Serve the child until it waits at the gate; undo everything when it does not get there."""
+    made = False
+    try:
+        if with_helper:
+            pid = _serve_helper(pid, link, plan)
+        adjust_oom_score(pid, plan.process.oom_score_adj, warn)
+        if cgroup is not None:
+            made = True
+            _enter_cgroup(cgroup, pid, config, warn)
+        link.send(wire.IN_CGROUP)
+        state = state._replace(pid=pid)
+        fds = _until_ready(link, plan, state, warn)
+        pidfd = pidfd_open(pid)
+    except BaseException as error:
+        _undo(pid, link, cgroup if made else None)
+        if isinstance(error, OSError):
+            raise StartError("Internal", f"error making the container: {words(error)}") from error
+        raise
+    process = Process(pid, pidfd, fds[0] if fds else -1)
+    return Created(process, link, lambda: _poststart(plan, state, warn))
+
+
+def _serve_helper(helper: int, link: wire.Wire, plan: spec.Plan) -> int:
+    """The helper of a user namespace: write its maps, learn init's pid from it."""
+    try:
+        kind, _, _ = link.receive()
+        if kind == wire.USER_NAMESPACE:
+            write_maps(helper, plan.uid_map, plan.gid_map)
+            link.send(wire.MAPPED)
+            kind, body, _ = link.receive()
+        else:
+            body = None
+        if kind != wire.FORKED or not isinstance(body, int):
+            raise StartError("Internal", "the helper in the user namespace ended unexpectedly")
+    except BaseException:
+        os.kill(helper, signal.SIGKILL)
+        os.waitpid(helper, 0)
+        raise
+    os.waitpid(helper, 0)
+    return body
+
+
+def _enter_cgroup(cgroup: Cgroup, pid: int, config: dict[str, Any], warn: Callable[[str], None]) -> None:
+    resources = (config.get("linux") or {}).get("resources") or {}
+    try:
+        for warning in cgroup.create(resources):
+            warn(warning)
+        cgroup.attach(pid)
+    except (OSError, ValueError) as error:
+        text = f"{error.filename}: {words(error)}" if isinstance(error, OSError) else str(error)
+        raise StartError("Internal", f"unable to apply cgroup configuration: {text}") from error
+
+
+def adjust_oom_score(pid: int, score: int | None, warn: Callable[[str], None]) -> None:
+    """Set how willingly the kernel kills `pid` when memory runs out; a score it does not let us set is only warned of."""
+    if score is None:
+        return
+    try:
+        _write_file(f"/proc/{pid}/oom_score_adj", str(score))
+    except PermissionError:
+        warn(f"oom_score_adj {score} could not be set: lowering it needs CAP_SYS_RESOURCE")
+
+
+def _until_ready(link: wire.Wire, plan: spec.Plan, state: hooks.State, warn: Callable[[str], None]) -> list[int]:
+    while True:
+        kind, body, fds = link.receive()
+        if kind == wire.HOOKS:
+            for name in ("prestart", "createRuntime"):
+                hooks.run_all(plan.hooks.get(name) or [], name, state)
+            link.send(wire.HOOKS_RAN)
+        elif kind == wire.READY:
+            for warning in body or ():
+                warn(warning)
+            return fds
+        else:
+            raise StartError("Internal", "the container's init ended before it was ready")
+
+
+def _undo(pid: int, link: wire.Wire, cgroup: Cgroup | None) -> None:
+    link.close()
+    try:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+    if cgroup is not None:
+        cgroup.remove()
+
+
+def _poststart(plan: spec.Plan, state: hooks.State, warn: Callable[[str], None]) -> None:
+    try:
+        hooks.run_all(plan.hooks.get("poststart") or [], "poststart", state._replace(status="running"))
+    except StartError as error:
+        warn(error.message)
+
+
+# ---------------------------------------------------------------- the child
+
+
+def _child_main(child: _Child, with_helper: bool) -> NoReturn:
+    """The child of fork: never returns, whatever happens."""
+    try:
+        if with_helper:
+            _become_helper(child)
+        else:
+            _become_init(child, init.raise_hard_limits(child.plan.process, child.context.warnings))
+    except StartError as error:
+        child.link.fail(error)
+    except OSError as error:
+        child.link.fail(StartError("Internal", f"error in the container's init: {error.filename}: {words(error)}"))
+    except BaseException as error:
+        child.link.fail(StartError("Internal", f"defect in the container's init: {type(error).__name__}: {error}"))
+    finally:
+        os._exit(1)
+
+
+def _kept(child: _Child) -> tuple[int, ...]:
+    keep = [child.link.fileno(), *child.context.prepared.values(), *range(3, 3 + child.preserve_fds)]
+    if child.gate is not None:
+        keep.append(child.gate.listener.fileno())
+    return tuple(keep)
+
+
+def _become_helper(child: _Child) -> None:
+    """Between the parent and init when there is a user namespace: the other namespaces must belong to it, so they are
+    made by a process in it, and init is born in them as its sibling."""
+    namespaces = child.plan.namespaces
+    limits = init.raise_hard_limits(child.plan.process, child.context.warnings)
+    for flag, path in namespaces.joined:
+        if flag != ns.CLONE_NEWUSER:
+            _join(flag, path)
+    for flag, path in namespaces.joined:
+        if flag == ns.CLONE_NEWUSER:
+            _join(flag, path)
+    if namespaces.new & ns.CLONE_NEWUSER:
+        ns.unshare(ns.CLONE_NEWUSER)
+        child.link.send(wire.USER_NAMESPACE)
+        child.link.expect(wire.MAPPED)
+    prctl.set_dumpable(False)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    new = namespaces.new & _BY_PARENT
+    if new:
+        ns.unshare(new)
+    if child.plan.time_offsets:
+        _write_file("/proc/self/timens_offsets", child.plan.time_offsets)
+    pid = ns.fork_sibling()
+    if pid:
+        child.link.send(wire.FORKED, pid)
+        os._exit(0)
+    _become_init(child, limits)
+
+
+def _become_init(child: _Child, limits: tuple[tuple[int, int, int], ...]) -> None:
+    plan, context, link = child.plan, child.context, child.link
+    init.detach_from_parent(child.stdio, _kept(child))
+    init.join_keyring(f"_ses.{child.state.container_id}", context.warnings)
+    if not plan.namespaces.user:
+        for flag, path in plan.namespaces.joined:
+            if flag != ns.CLONE_NEWPID:
+                _join(flag, path)
+    ns.unshare(plan.namespaces.new & ~_SEPARATE)
+    context.enter_cgroup = lambda: link.expect(wire.IN_CGROUP)  # type: ignore[method-assign]  # one use, one place
+    failpoint.hit("runtime-before-mounts")
+    operations.apply_all(plan.root, context)
+    operations.apply_all(plan.mounts, context)
+    if plan.process.terminal:
+        context.master, context.console = console.open_terminal(context.root, plan.process.terminal_size)
+        console.mount_console(context.root, context.console)
+    _run_hooks(child)
+    failpoint.hit("runtime-before-pivot")
+    operations.apply_all((plan.pivot,), context)
+    operations.apply_all(plan.settings, context)
+    _finish(child, limits)
+
+
+def _run_hooks(child: _Child) -> None:
+    configured = child.plan.hooks
+    if configured.get("prestart") or configured.get("createRuntime"):
+        child.link.send(wire.HOOKS)
+        child.link.expect(wire.HOOKS_RAN)
+    if configured.get("createContainer"):
+        state = child.state._replace(pid=os.getpid())
+        hooks.run_all(configured["createContainer"], "createContainer", state)
+
+
+def _finish(child: _Child, limits: tuple[tuple[int, int, int], ...]) -> NoReturn:
+    plan, context, link = child.plan, child.context, child.link
+    process = plan.process
+    if process.terminal:
+        console.become_controlled(context.console)
+    else:
+        init.reopen_null(context.root)
+    user = init.resolve_user(process, context.root)
+    if plan.persona is not None:
+        prctl.personality(plan.persona)
+    init.tune(process)
+    if process.apparmor:
+        init.write_apparmor(operations.private_proc(context), process.apparmor)
+    if process.no_new_privileges:
+        prctl.set_no_new_privs()
+    gate = () if child.gate is None else (child.gate.listener.fileno(),)
+    master = (context.master,) if context.master >= 0 else ()
+    prctl.close_all_but((link.fileno(), *gate, *master, *range(3, 3 + child.preserve_fds)))
+    load = child.load_filter
+    if load is not None and not process.no_new_privileges:
+        init.install(load)
+    init.take_identity(process, user, limits)
+    program = init.look_path(process.args[0], process.env.get(b"PATH"))
+    link.send(wire.READY, context.warnings, list(master))
+    if master:
+        os.close(context.master)
+    link = _wait_at_gate(child)
+    if plan.hooks.get("startContainer"):
+        _start_hooks(child, link)
+    if load is not None and process.no_new_privileges:
+        _install_last(load, link)
+    init.execute(program, process)
+
+
+def _wait_at_gate(child: _Child) -> wire.Wire:
+    """Until somebody says start; the connection on which to tell what became of it."""
+    if child.gate is None:
+        child.link.expect(wire.START)
+        return child.link
+    child.link.close()
+    while True:
+        connection, _ = child.gate.listener.accept()
+        if connection.recv(1) == wire.START:
+            child.gate.listener.close()
+            return wire.Wire(connection)
+        connection.close()
+
+
+def _start_hooks(child: _Child, link: wire.Wire) -> None:
+    state = child.state._replace(status="created", pid=os.getpid())
+    try:
+        hooks.run_all(child.plan.hooks["startContainer"], "startContainer", state)
+    except StartError as error:
+        link.fail(error)
+        os._exit(1)
+
+
+def _install_last(load: init.LoadFilter, link: wire.Wire) -> None:
+    try:
+        init.install(load)
+    except StartError as error:
+        link.fail(error)
+        os._exit(1)
+
+
+__all__ = ["Created", "Gate", "Process", "StartError", "Stdio", "create", "host_facts", "open_gate"]

@@ -1,0 +1,79 @@
+"""The talk between a container's init and the process that forked it.
+
+A pair of SOCK_SEQPACKET sockets, one message a record; the first byte says what it is. Both ends are close-on-exec:
+the end of file is how the parent learns that execve(2) has succeeded.
+
+    child → parent                          parent → child
+    U        user namespace made            u    its maps are written
+    P<pid>   init forked, by a helper
+                                            c    it is in its cgroup
+    H        mounts done, hooks please      h    hooks have run
+    R<json>  ready, waits at the gate       s    start
+    E<json>  failed: {kind, message}
+"""
+
+import json
+import os
+import socket
+from typing import Any
+
+from wherry.runtime.failure import StartError
+
+_LIMIT = 1 << 16
+USER_NAMESPACE, MAPPED = b"U", b"u"
+FORKED = b"P"
+IN_CGROUP = b"c"
+HOOKS, HOOKS_RAN = b"H", b"h"
+READY, START = b"R", b"s"
+FAILED = b"E"
+
+
+class Wire:
+    """One end."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close this end."""
+        self._socket.close()
+
+    def send(self, kind: bytes, body: object = None, fds: list[int] | None = None) -> None:
+        """Send a message; `body` goes as JSON, `fds` are passed along."""
+        data = kind if body is None else kind + json.dumps(body).encode()[: _LIMIT - 1]
+        if fds:
+            socket.send_fds(self._socket, [data], fds)
+        else:
+            self._socket.send(data)
+
+    def fail(self, error: StartError) -> None:
+        """Tell the parent why we end."""
+        try:
+            self.send(FAILED, {"kind": error.kind, "message": error.message[: _LIMIT // 8]})
+        except OSError:
+            pass  # nobody waits for us any more
+
+    def receive(self) -> tuple[bytes, Any, list[int]]:
+        """(kind, decoded body or None, descriptors); kind is b"" at the end of file. Raises StartError when the other
+        side failed."""
+        data, fds, _, _ = socket.recv_fds(self._socket, _LIMIT, 4)
+        kind = data[:1]
+        body: Any = json.loads(data[1:]) if len(data) > 1 else None
+        if kind == FAILED:
+            raise StartError(body["kind"], body["message"])
+        return kind, body, fds
+
+    def expect(self, kind: bytes) -> None:
+        """Child's side: wait for one message of the parent; end silently when the parent is gone."""
+        if self._socket.recv(1) != kind:
+            os._exit(1)
+
+
+def pair() -> tuple[Wire, Wire]:
+    """(parent's end, child's end)."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return Wire(ours), Wire(theirs)
