@@ -1,0 +1,162 @@
+"""`wherry create`, and the part of `wherry run` up to a created container."""
+
+from __future__ import annotations
+
+import os
+
+from wherry.cli.command import Command
+from wherry.cli.errors import StatusError
+from wherry.cli.options.create_flags import FLAGS, WINDOWS_ONLY
+from wherry.client.errors import APIError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.cli.flags import Parsed
+    from wherry.cli.references import Reference
+    from wherry.cli.session import Session
+
+_PULL = ("always", "missing", "never")
+
+
+def with_help(session: Session, text: str, code: int) -> StatusError:
+    """An error of `run` or `create` as Docker dresses it."""
+    return StatusError(f"wherry: {text}\n\nRun '{session.path} --help' for more information", code)
+
+
+def prepare(session: Session, parsed: Parsed) -> dict[str, Any]:
+    """Check the flags and build the request body; raises StatusError."""
+    wrong = [name for name in WINDOWS_ONLY if name in parsed.changed]
+    if wrong:
+        raise StatusError(
+            "\n".join(
+                f'"--{name}" is only supported on a Docker daemon running on windows, '
+                "but the Docker daemon is running on linux"
+                for name in wrong
+            )
+        )
+    if parsed["pull"] not in _PULL:
+        text = f"invalid pull option: '{parsed['pull']}': must be one of \"always\", \"missing\" or \"never\""
+        raise with_help(session, text, 125)
+    from wherry.cli.options.create_body import build
+
+    try:
+        return build(parsed, parsed.arguments[0], parsed.arguments[1:])
+    except StatusError as error:
+        raise with_help(session, str(error), error.code) from None
+
+
+def create(session: Session, parsed: Parsed, body: dict[str, Any]) -> str:
+    """Create the container, pulling the image when it is missing; returns the id. Raises StatusError or ClientError."""
+    if not parsed["cidfile"]:
+        return _create(session, parsed, body)
+    cidfile = _open_cidfile(parsed["cidfile"])
+    container = ""
+    try:
+        container = _create(session, parsed, body)
+        os.write(cidfile, container.encode())
+        return container
+    finally:
+        os.close(cidfile)
+        if not container:
+            os.unlink(parsed["cidfile"])
+
+
+def _open_cidfile(path: str) -> int:
+    if os.path.exists(path):
+        raise StatusError(
+            "container ID file found, make sure the other container isn't running or delete " + path
+        )
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        from wherry.cli.options.files import go_error
+
+        raise StatusError(f"failed to create the container ID file: open {path}: {go_error(error)}") from None
+
+
+def _create(session: Session, parsed: Parsed, body: dict[str, Any]) -> str:
+    from wherry.cli.references import parse_any
+
+    reference = parse_any(body["Image"])
+    query = {"name": parsed["name"]} if parsed["name"] else {}
+    if platform := _platform(parsed["platform"]):
+        query["platform"] = platform
+    if parsed["use-api-socket"]:
+        _share_socket(session, body)
+    if parsed["pull"] == "always" and reference:
+        _pull(session, reference, parsed)
+    from wherry.cli.terminal import size
+
+    body["HostConfig"]["ConsoleSize"] = list(size(1))
+    reply = _post(session, parsed, body, query, reference)
+    for warning in [*(reply.get("Warnings") or []), *_localhost_dns(parsed["dns"])]:
+        session.err(f"WARNING: {warning}\n")
+    container: str = reply["Id"]
+    return container
+
+
+def _post(
+    session: Session, parsed: Parsed, body: dict[str, Any], query: dict[str, str], reference: Reference | None
+) -> Any:
+    try:
+        return session.engine.json("POST", "/containers/create", query, body)
+    except APIError as error:
+        if error.status != 404 or reference is None or parsed["pull"] != "missing":
+            raise
+    if not parsed["quiet"]:
+        session.err(f"Unable to find image '{reference.with_default_tag().familiar}' locally\n")
+    _pull(session, reference, parsed)
+    return session.engine.json("POST", "/containers/create", query, body)
+
+
+def _pull(session: Session, reference: Reference, parsed: Parsed) -> None:
+    from wherry.cli.progress import show
+
+    reference = reference.with_default_tag()
+    query = {"fromImage": reference.familiar_name, "tag": reference.digest or reference.tag}
+    if parsed["platform"]:
+        query["platform"] = parsed["platform"]
+    response = session.engine.request("POST", "/images/create", query)
+    show(response, None if parsed["quiet"] else 2)
+    session.engine.done(response)
+
+
+def _localhost_dns(servers: list[str]) -> list[str]:
+    local = next((each for each in servers if each.startswith("127.") or each == "::1"), None)
+    return [f"Localhost DNS ({local}) may fail in containers."] if local else []
+
+
+def _share_socket(session: Session, body: dict[str, Any]) -> None:
+    if session.endpoint.scheme != "unix":
+        raise StatusError(f"flag --use-api-socket can't be used with the host {session.endpoint.url}")
+    mount = {
+        "Type": "bind", "Source": session.endpoint.address, "Target": "/var/run/docker.sock", "BindOptions": {},
+    }  # fmt: skip
+    body["HostConfig"].setdefault("Mounts", []).append(mount)
+
+
+def _platform(text: str) -> str:
+    """--platform as the engine takes it: os/arch[/variant], the missing part from this machine."""
+    if not text:
+        return ""
+    parts = text.split("/")
+    if len(parts) > 3 or not all(part and part.replace("_", "").replace("-", "").isalnum() for part in parts):
+        reason = "cannot parse platform specifier: invalid argument"
+        raise StatusError(f'error parsing specified platform: "{text}": {reason}')
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    if len(parts) == 1:
+        parts = [parts[0], machine] if parts[0] in ("linux", "windows", "darwin") else ["linux", parts[0]]
+    aliases = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm"}
+    parts[1] = aliases.get(parts[1], parts[1])
+    return "/".join(parts)
+
+
+def _run(session: Session, parsed: Parsed) -> int:
+    body = prepare(session, parsed)
+    session.out(create(session, parsed, body) + "\n")
+    return 0
+
+
+COMMANDS = {"create": Command("[OPTIONS] IMAGE [COMMAND] [ARG...]", _run, FLAGS, least=1, interspersed=False)}

@@ -1,0 +1,1 @@
+"""What the flags of `run` and `create` mean: texts of the user turned into the API's values."""

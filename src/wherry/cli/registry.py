@@ -1,0 +1,114 @@
+"""The table of all commands. Only the module of the command that runs is imported.
+
+A row: canonical path, module under wherry.cli.commands, key in the module's COMMANDS, summary, other paths.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.cli.command import Command
+    from wherry.cli.flags import Flag
+
+
+class Entry:
+    """One command: `path` is its canonical name ("container run"), `aliases` every name incl. it, in help order."""
+
+    __slots__ = ("aliases", "key", "module", "path", "summary")
+
+    def __init__(self, path: str, module: str, key: str, summary: str, aliases: str = "") -> None:
+        self.path, self.module, self.key, self.summary = path, module, key, summary
+        self.aliases = tuple(alias.strip() for alias in aliases.split(",")) if aliases else (path,)
+
+    def load(self) -> Command:
+        """Import the module and return the command."""
+        from importlib import import_module
+
+        command: Command = import_module(f"wherry.cli.commands.{self.module}").COMMANDS[self.key]
+        return command
+
+
+COMMANDS = (
+    Entry(
+        "container attach", "attach", "attach",
+        "Attach local standard input, output, and error streams to a running container", "container attach, attach",
+    ),
+    Entry("container create", "create", "create", "Create a new container", "container create, create"),
+    Entry("container exec", "exec", "exec", "Execute a command in a running container", "container exec, exec"),
+    Entry("container inspect", "inspect", "container", "Display detailed information on one or more containers"),
+    Entry("container kill", "lifecycle", "kill", "Kill one or more running containers", "container kill, kill"),
+    Entry("container logs", "logs", "logs", "Fetch the logs of a container", "container logs, logs"),
+    Entry("container ls", "ps", "ps", "List containers", "container ls, container list, container ps, ps"),
+    Entry(
+        "container pause", "lifecycle", "pause", "Pause all processes within one or more containers",
+        "container pause, pause",
+    ),
+    Entry(
+        "container port", "details", "port", "List port mappings or a specific mapping for the container",
+        "container port, port",
+    ),
+    Entry("container rename", "details", "rename", "Rename a container", "container rename, rename"),
+    Entry("container restart", "lifecycle", "restart", "Restart one or more containers", "container restart, restart"),
+    Entry(
+        "container rm", "lifecycle", "rm", "Remove one or more containers", "container rm, container remove, rm"
+    ),
+    Entry(
+        "container run", "run", "run", "Create and run a new container from an image", "container run, run"
+    ),
+    Entry("container start", "start", "start", "Start one or more stopped containers", "container start, start"),
+    Entry("container stop", "lifecycle", "stop", "Stop one or more running containers", "container stop, stop"),
+    Entry("container top", "details", "top", "Display the running processes of a container", "container top, top"),
+    Entry(
+        "container unpause", "lifecycle", "unpause", "Unpause all processes within one or more containers",
+        "container unpause, unpause",
+    ),
+    Entry(
+        "container wait", "lifecycle", "wait", "Block until one or more containers stop, then print their exit codes",
+        "container wait, wait",
+    ),
+    Entry("context inspect", "context", "inspect", "Display detailed information on one or more contexts"),
+    Entry("context ls", "context", "ls", "List contexts", "context ls, context list"),
+    Entry("context show", "context", "show", "Print the name of the current context"),
+    Entry("image from-host", "from_host", "from-host", "Make an image out of programs of this host"),
+    Entry("image history", "history", "history", "Show the history of an image", "image history, history"),
+    Entry(
+        "image import", "load", "import", "Import the contents from a tarball to create a filesystem image",
+        "image import, import",
+    ),
+    Entry("image inspect", "inspect", "image", "Display detailed information on one or more images"),
+    Entry("image load", "load", "load", "Load an image from a tar archive or STDIN", "image load, load"),
+    Entry("image ls", "images", "images", "List images", "image ls, image list, images"),
+    Entry("image rm", "images", "rmi", "Remove one or more images", "image rm, image remove, rmi"),
+    Entry(
+        "image tag", "images", "tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "image tag, tag"
+    ),
+    Entry("network inspect", "inspect", "network", "Display detailed information on one or more networks"),
+    Entry("network ls", "network", "ls", "List networks", "network ls, network list"),
+    Entry(
+        "system dial-stdio", "dial", "dial-stdio",
+        "Proxy the stdio stream to the daemon connection. Should not be invoked manually.",
+    ),
+    Entry("system events", "events", "events", "Get real time events from the server", "system events, events"),
+    Entry("system info", "info", "info", "Display system-wide information", "system info, info"),
+    Entry("inspect", "inspect", "inspect", "Return low-level information on Docker objects"),
+    Entry("version", "version", "version", "Show the Docker version information"),
+)  # fmt: skip
+
+GROUPS = {
+    "container": "Manage containers",
+    "context": "Manage contexts",
+    "image": "Manage images",
+    "network": "Manage networks",
+    "system": "Manage the engine",
+}
+
+# The ones a newcomer looks for, listed first.
+COMMON = ("run", "exec", "ps", "images", "version", "info")
+HIDDEN = ("system dial-stdio",)
+
+BY_NAME = {alias: entry for entry in COMMANDS for alias in entry.aliases}
+
+
+def flags_of(path: str) -> tuple[Flag, ...]:
+    """The flags of the command called `path`, e.g. "run" or "container ls"; KeyError when there is none."""
+    return tuple(BY_NAME[path].load().flags)

@@ -1,0 +1,84 @@
+"""What a running command has at hand: configuration, the engine, the standard streams."""
+
+from __future__ import annotations
+
+import os
+
+from wherry.client.config import ClientConfig
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.client.endpoints import Endpoint
+    from wherry.client.engine import Engine
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write everything to a descriptor, past partial writes."""
+    while data:
+        try:
+            written = os.write(fd, data)
+        except BlockingIOError:
+            # Somebody shares the terminal and made it non-blocking.
+            from select import select
+
+            select([], [fd], [])
+            continue
+        if written == len(data):
+            return
+        data = data[written:]
+
+
+class Session:
+    """`flags` are the global flags given (host, context, tls…). Connections are made when first needed."""
+
+    def __init__(self, flags: dict[str, Any], path: str = "wherry") -> None:
+        self.flags = flags
+        self.path = path
+        self.config = ClientConfig(flags.get("config"))
+        self._endpoint: Endpoint | None = None
+        self._engine: Engine | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the engine is; raises StatusError when the configuration is wrong."""
+        if self._endpoint is None:
+            from wherry.cli.errors import StatusError
+            from wherry.client.endpoints import choose
+            from wherry.client.errors import ConfigError
+
+            try:
+                self._endpoint = choose(self.config, self.flags)
+            except ConfigError as error:
+                text = str(error)
+                if "context not found" in text:
+                    text = f"Failed to initialize: unable to resolve docker endpoint: {text}"
+                raise StatusError(text) from None
+        return self._endpoint
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, connected; on the default socket one is started when none answers."""
+        if self._engine is None:
+            from wherry.client.engine import Engine
+            from wherry.client.errors import ConnectionFailed
+
+            engine = Engine(self.endpoint, os.environ.get("DOCKER_API_VERSION", ""), "wherry/0.1.0 (linux)")
+            if self.endpoint.is_default and self.flags.get("autostart", True):
+                try:
+                    engine.ping()
+                except ConnectionFailed:
+                    from wherry.cli.autostart import start_engine
+
+                    start_engine(self.endpoint, self.err)
+            self._engine = engine
+        return self._engine
+
+    def out(self, text: str) -> None:
+        """Write text to standard output."""
+        write_all(1, text.encode("utf-8", "surrogateescape"))
+
+    def err(self, text: str) -> None:
+        """Write text to standard error."""
+        write_all(2, text.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,173 @@
+"""The client: requests to one engine, version negotiation, errors, hijacked streams."""
+
+from __future__ import annotations
+
+from wherry.client.errors import APIError, BrokenReply, ClientError, ConnectionFailed
+from wherry.client.http import Connection, Response
+from wherry.client.jsontext import dumps, loads
+from wherry.client.transport import connect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from wherry.client.endpoints import Endpoint
+
+MAX_VERSION = "1.51"
+_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
+
+
+def quote(text: str, safe: str = "") -> str:
+    """Percent-encode for a path segment or a query value."""
+    keep = _SAFE.union(safe.encode()) if safe else _SAFE
+    data = text.encode("utf-8", "surrogateescape")
+    if all(byte in keep for byte in data):
+        return text
+    return "".join(chr(byte) if byte in keep else f"%{byte:02X}" for byte in data)
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """"1.44" as numbers, to compare."""
+    return tuple(int(part) if part.isdigit() else 0 for part in version.split("."))
+
+
+class Engine:
+    """A client of the engine at `endpoint`. `version` pins the API version; otherwise the first request negotiates."""
+
+    def __init__(self, endpoint: Endpoint, version: str = "", user_agent: str = "wherry") -> None:
+        self.endpoint = endpoint
+        self.pinned = version
+        self._version = version
+        self._user_agent = user_agent
+        self._idle: list[Connection] = []
+
+    @property
+    def version(self) -> str:
+        """The API version in use, without "v"."""
+        if not self._version:
+            self.ping()
+        return self._version
+
+    def ping(self) -> dict[str, str]:
+        """HEAD /_ping; returns the headers and settles the version as Docker's client does."""
+        response = self._roundtrip("HEAD", "/_ping", None, None)
+        if response.status == 404 or response.status >= 500:
+            response = self._roundtrip("GET", "/_ping", None, None)
+            response.read()
+        self._release(response)
+        if response.status >= 400:
+            self._raise(response, b"")
+        if not self._version:
+            theirs = response.headers.get("api-version") or "1.24"
+            self._version = min(theirs, MAX_VERSION, key=version_key)
+        return response.headers
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+        accept: tuple[int, ...] = (),
+    ) -> Response:
+        """Send a request and return the response, body unread. Statuses of 400 and above raise APIError.
+
+        `body` is a JSON value, or bytes or an iterable of bytes to be sent as they are. `accept` names error statuses
+        that are results here.
+        """
+        extra = dict(headers or {})
+        payload: bytes | Iterable[bytes] | None = body
+        if body is not None and (isinstance(body, (dict, list, str)) or not hasattr(body, "__iter__")):
+            payload = dumps(body).encode("utf-8", "surrogateescape")
+            extra["Content-Type"] = "application/json"
+        response = self._roundtrip(method, f"/v{self.version}{path}", query, payload, extra)
+        if response.status >= 400 and response.status not in accept:
+            data = response.read()
+            self._release(response)
+            self._raise(response, data)
+        return response
+
+    def json(self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None) -> Any:
+        """A request whose reply is JSON, decoded (None when empty)."""
+        response = self.request(method, path, query, body)
+        data = response.read()
+        self._release(response)
+        return loads(data) if data else None
+
+    def call(self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None) -> int:
+        """A request whose reply does not matter beyond its status, which is returned."""
+        response = self.request(method, path, query, body)
+        response.read()
+        self._release(response)
+        return response.status
+
+    def hijack(self, path: str, query: dict[str, str] | None = None, body: Any = None) -> Response:
+        """POST with an upgrade; the reply's `connection` is the raw stream from then on. Raises APIError."""
+        headers = {"Connection": "Upgrade", "Upgrade": "tcp", "Content-Type": "application/json"}
+        payload = dumps(body).encode() if body is not None else None
+        connection = Connection(connect(self.endpoint))
+        target = self._target(f"/v{self.version}{path}", query)
+        connection.send_request("POST", target, self._headers(headers), payload)
+        response = connection.read_response("POST")
+        if response.status not in (101, 200):
+            self._raise(response, response.read())
+        return response
+
+    def done(self, response: Response) -> None:
+        """Give back the connection of a response that was read to its end, for the next request."""
+        self._release(response)
+
+    def _target(self, path: str, query: dict[str, str] | None) -> str:
+        pairs = "&".join(f"{key}={quote(value)}" for key, value in (query or {}).items())
+        return f"{self.endpoint.base_path}{path}" + (f"?{pairs}" if pairs else "")
+
+    def _headers(self, extra: dict[str, str] | None) -> dict[str, str]:
+        host = "api.moby.localhost" if self.endpoint.scheme != "tcp" else self.endpoint.address
+        return {"Host": host, "User-Agent": self._user_agent, **(extra or {})}
+
+    def _roundtrip(
+        self, method: str, path: str, query: dict[str, str] | None, body: Any, headers: dict[str, str] | None = None
+    ) -> Response:
+        target = self._target(path, query)
+        reused = bool(self._idle)
+        connection = self._idle.pop() if reused else Connection(connect(self.endpoint))
+        try:
+            connection.send_request(method, target, self._headers(headers), body)
+            return connection.read_response(method)
+        except (BrokenReply, ConnectionFailed) as error:
+            connection.close()
+            if not reused or not (body is None or isinstance(body, bytes)):
+                raise ConnectionFailed(f"error during connect: {error}") from error
+        # An idle connection may have been closed by the engine in between: once more, on a fresh one.
+        connection = Connection(connect(self.endpoint))
+        connection.send_request(method, target, self._headers(headers), body)
+        return connection.read_response(method)
+
+    def _release(self, response: Response) -> None:
+        if response.reusable and not response.connection.buffer:
+            self._idle.append(response.connection)
+        else:
+            response.connection.close()
+
+    def _raise(self, response: Response, data: bytes) -> None:
+        raise APIError(response.status, _error_text(self, response, data))
+
+
+def _error_text(engine: Engine, response: Response, data: bytes) -> str:
+    if response.headers.get("content-type", "").startswith("application/json"):
+        try:
+            value = loads(data)
+        except ValueError:
+            value = None
+        if isinstance(value, dict) and isinstance(value.get("message"), str):
+            return value["message"].strip()
+    text = data.decode("utf-8", "replace").strip()
+    if not text:
+        text = f"request returned {response.status} {response.reason} for API route and version {engine.endpoint.url}"
+    return text
+
+
+__all__ = ["APIError", "ClientError", "Engine", "quote", "version_key"]
