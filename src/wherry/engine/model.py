@@ -405,6 +405,8 @@ class Container(Struct):
     host_config: HostConfig
     networks: dict[str, EndpointSettings] = field(default_factory=dict)
     """By the network's name as asked; filled in with addresses while running."""
+    asked_macs: dict[str, str] = field(default_factory=dict)
+    """The hardware addresses asked for, by network: the others are chosen anew at each start."""
     state: State = field(default_factory=State)
     mounts: list[MountPoint] = field(default_factory=list)
     lower_dirs: list[str] = field(default_factory=list)
@@ -417,6 +419,8 @@ class Container(Struct):
     manually_stopped: bool = False
     """Stopped or killed by request since the last start: such a container is not restarted by policy."""
     started_before: bool = False
+    remove_volumes: bool = False
+    """The removal that is under way takes anonymous volumes along."""
     driver: str = "overlay2"
     platform: str = "linux"
     log_path: str = ""

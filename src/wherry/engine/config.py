@@ -1,0 +1,49 @@
+"""What the daemon's configuration means to the engine."""
+
+from msgspec import Struct, field
+
+from wherry.engine.model import Ulimit
+
+
+class EngineConfig(Struct, kw_only=True):
+    """Everything the engine can be told at start; the names are dockerd's flags'. Sizes in bytes.
+
+    `reconfigure` takes over what dockerd reloads on SIGHUP: labels, debug, default ulimits, shm size, log driver and
+    options, runtimes, DNS defaults.
+    """
+
+    data_root: str = "/var/lib/wherry"
+    exec_root: str = "/run/wherry"
+    debug: bool = False
+    labels: list[str] = field(default_factory=list)
+
+    bridge: str = ""
+    bip: str = ""
+    fixed_cidr: str = ""
+    default_address_pools: list[dict[str, object]] = field(default_factory=list)
+    """`[{"base": "172.30.0.0/16", "size": 24}]`."""
+    mtu: int = 0
+    icc: bool = True
+    ip: str = "0.0.0.0"
+    """The address published ports are bound to when the client names none."""
+    iptables: bool = True
+    ip_forward: bool = True
+    dns: list[str] = field(default_factory=list)
+    dns_search: list[str] = field(default_factory=list)
+    dns_opts: list[str] = field(default_factory=list)
+
+    default_ulimits: dict[str, Ulimit] = field(default_factory=dict)
+    default_shm_size: int = 64 << 20
+    log_driver: str = "json-file"
+    log_opts: dict[str, str] = field(default_factory=dict)
+    cgroup_parent: str = ""
+    init: bool = False
+    init_path: str = ""
+    """The reaper of `--init`; "" searches the known places."""
+    seccomp_profile: str = ""
+    """"" or "builtin", "unconfined", or the path of a profile in Docker's format."""
+    no_new_privileges: bool = False
+    runtimes: dict[str, str] = field(default_factory=dict)
+    """Other OCI runtimes by name: the path of each executable."""
+    default_runtime: str = "wherry"
+    live_restore: bool = True

@@ -1,0 +1,286 @@
+"""The containers: their states, their records, and how they are found.
+
+A record (`model.Container`) is one JSON document in the table `containers`; an `Entry` is the record together with
+what lives only as long as the daemon: the lock, the connection to the monitor, who waits and who is attached.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from wherry.engine.model import Container
+from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, NotModified, WherryError
+from wherry.store.db import Database
+
+if TYPE_CHECKING:
+    from wherry.engine.attach import Pending
+    from wherry.runtime.client import Monitor
+
+STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+
+
+class Refusal(NamedTuple):
+    """Why an action is not possible in a state; the text may use {id} and {ref} (what the client called it)."""
+
+    error: type[WherryError]
+    text: str
+
+
+_SAME = Refusal(NotModified, "")
+_NOT_RUNNING = Refusal(Conflict, "container {id} is not running")
+_GOING = Refusal(Conflict, "container is marked for removal and cannot be started")
+_RESTARTING = Refusal(Conflict, "Container {id} is restarting, wait until the container is running")
+_CANNOT_KILL = Refusal(Conflict, "cannot kill container: {ref}: container {id} is not running")
+_NOT_PAUSED = Refusal(Internal, "Container {id} is not paused")
+_IN_PROGRESS = Refusal(Conflict, "removal of container {ref} is already in progress")
+_STOP_FIRST = 'cannot remove container "{{ref}}": container is {}: stop the container before removing or force remove'
+
+# The state machine: action -> state it is in -> state it goes to, or why not. An action absent from a row's states
+# leaves the container where it is. `exit` is not asked for: it is what the monitor reports.
+TABLE: dict[str, dict[str, str | Refusal]] = {
+    "start": {
+        "created": "running",
+        "exited": "running",
+        "restarting": "running",
+        "running": _SAME,
+        "paused": Refusal(Conflict, "cannot start a paused container, try unpause instead"),
+        "removing": _GOING,
+        "dead": _GOING,
+    },
+    "exit": dict.fromkeys(("created", "running", "paused", "restarting", "exited"), "exited"),
+    "stop": {"created": _SAME, "exited": _SAME, "dead": _SAME, "removing": _SAME},
+    "kill": {
+        "created": _CANNOT_KILL,
+        "exited": _CANNOT_KILL,
+        "dead": _CANNOT_KILL,
+        "removing": _CANNOT_KILL,
+        "restarting": _CANNOT_KILL,
+    },
+    "pause": {
+        "running": "paused",
+        "paused": Refusal(Conflict, "Container {id} is already paused"),
+        "restarting": _RESTARTING,
+        **dict.fromkeys(("created", "exited", "dead", "removing"), _NOT_RUNNING),
+    },
+    "unpause": {"paused": "running", **dict.fromkeys(("created", "running", "exited", "dead"), _NOT_PAUSED)},
+    "restart": {"removing": _GOING, "dead": _GOING},
+    "attach": {
+        "paused": Refusal(Conflict, "container {ref} is paused, unpause the container before attach"),
+        "restarting": Refusal(Conflict, "container {ref} is restarting, wait until the container is running"),
+    },
+    "exec": {
+        "paused": Refusal(Conflict, "Container {ref} is paused, unpause the container before exec"),
+        "restarting": Refusal(Conflict, "Container {ref} is restarting, wait until the container is running"),
+        **dict.fromkeys(("created", "exited", "dead", "removing"), _NOT_RUNNING),
+    },
+    "top": {
+        "restarting": Refusal(Conflict, "container {id} is restarting, wait until the container is running"),
+        **dict.fromkeys(("created", "exited", "dead", "removing"), _NOT_RUNNING),
+    },
+    "resize": dict.fromkeys(("created", "exited", "dead", "removing", "restarting"), _NOT_RUNNING),
+    "rename": {"removing": _IN_PROGRESS},
+    "remove": {
+        "created": "removing",
+        "exited": "removing",
+        "dead": "removing",
+        "removing": _IN_PROGRESS,
+        "running": Refusal(Conflict, _STOP_FIRST.format("running")),
+        "restarting": Refusal(Conflict, _STOP_FIRST.format("restarting")),
+        "paused": Refusal(Conflict, 'cannot remove container "{ref}": container is paused and must be unpaused first'),
+    },
+}
+
+MIGRATIONS = (
+    """
+    CREATE TABLE containers (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, status TEXT NOT NULL, image_id TEXT NOT NULL,
+        created INTEGER NOT NULL, record BLOB NOT NULL
+    );
+    CREATE INDEX containers_image ON containers (image_id);
+    CREATE TABLE volumes (
+        name TEXT PRIMARY KEY, created INTEGER NOT NULL, anonymous INTEGER NOT NULL, driver TEXT NOT NULL,
+        labels TEXT NOT NULL, options TEXT NOT NULL
+    );
+    CREATE TABLE engine (key TEXT PRIMARY KEY, value TEXT NOT NULL)
+    """,
+)
+
+_VALID_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Container).decode
+
+
+class Wait(NamedTuple):
+    """Somebody waiting for a container: resolved with (exit code, error text or None)."""
+
+    removal: bool
+    future: "asyncio.Future[tuple[int, str | None]]"
+
+
+class Entry:
+    """One container in memory. Changes of `record` are made under `lock` and saved before they take effect."""
+
+    __slots__ = (
+        "backoff_s",
+        "exec_ids",
+        "lock",
+        "monitor",
+        "pending",
+        "process",
+        "record",
+        "restart_task",
+        "seccomp",
+        "waits",
+    )
+
+    def __init__(self, record: Container) -> None:
+        self.record = record
+        self.lock = asyncio.Lock()
+        self.monitor: Monitor | None = None
+        self.pending: list[Pending] = []
+        self.waits: list[Wait] = []
+        self.exec_ids: list[str] = []
+        self.process: dict[str, Any] | None = None
+        self.seccomp: bytes | None = None
+        self.restart_task: asyncio.Task[None] | None = None
+        self.backoff_s = 0.0
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def status(self) -> str:
+        return self.record.state.status
+
+    def check(self, action: str, ref: str | None = None) -> str:
+        """The state that `action` leads to; raises Docker's refusal when the table has one."""
+        found = TABLE[action].get(self.status, self.status)
+        if isinstance(found, Refusal):
+            raise found.error(found.text.format(id=self.id, ref=ref or self.record.name))
+        return found
+
+    def wait(self, *, removal: bool) -> "asyncio.Future[tuple[int, str | None]]":
+        """A future for the next exit, or for the removal."""
+        future = asyncio.get_running_loop().create_future()
+        self.waits.append(Wait(removal, future))
+        return future
+
+    def wake(self, *, removal: bool, error: str | None = None) -> None:
+        """Resolve those who wait for an exit (or, with `removal`, everybody: nothing else will ever come)."""
+        ready = [w for w in self.waits if removal or not w.removal]
+        self.waits = [w for w in self.waits if not (removal or not w.removal)]
+        for wait in ready:
+            if not wait.future.done():
+                wait.future.set_result((self.record.state.exit_code, error))
+
+
+class ContainerStore:
+    """All containers, by id and by name; the memory is the truth for reading, the database for coming back."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._entries: dict[str, Entry] = {}
+        self._names: dict[str, str] = {}
+
+    def load(self) -> list[str]:
+        """Read every record; returns what was wrong with those that could not be read. They stay in the database."""
+        problems = []
+        for container_id, document in self._db.all("SELECT id, record FROM containers ORDER BY created"):
+            try:
+                record = _decode(document)  # type: ignore[arg-type]  # a BLOB column gives bytes
+            except msgspec.MsgspecError as error:
+                problems.append(f"container {container_id}: its record cannot be read: {error}")
+                continue
+            self._entries[record.id] = Entry(record)
+            self._names[record.name] = record.id
+        return problems
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(tuple(self._entries.values()))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, container_id: str) -> Entry | None:
+        """By full id."""
+        return self._entries.get(container_id)
+
+    def lookup(self, ref: str) -> Entry:
+        """By full id, exact name (with or without slash), or unique prefix of an id.
+
+        Raises `NotFound` or, for a prefix of several, `InvalidArgument`.
+        """
+        entry = self._entries.get(ref) or self._entries.get(self._names.get(ref.removeprefix("/"), ""))
+        if entry is not None:
+            return entry
+        found = [entry for key, entry in self._entries.items() if ref and key.startswith(ref)]
+        if len(found) > 1:
+            raise InvalidArgument(f"multiple IDs found with provided prefix: {ref}")
+        if not found:
+            raise NotFound(f"No such container: {ref}")
+        return found[0]
+
+    def reserve_name(self, name: str, container_id: str) -> str:
+        """Take `name` for `container_id` and return it without slash. Nothing can come between check and taking: both
+        happen in one step of the loop. Raises `InvalidArgument` or `Conflict` naming the holder."""
+        if not _VALID_NAME.fullmatch(name):
+            raise InvalidArgument(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+        bare = name.removeprefix("/")
+        holder = self._names.get(bare)
+        if holder is not None:
+            raise Conflict(
+                f'Conflict. The container name "/{bare}" is already in use by container "{holder}". '
+                "You have to remove (or rename) that container to be able to reuse that name."
+            )
+        self._names[bare] = container_id
+        return bare
+
+    def name_taken(self, name: str) -> bool:
+        return name in self._names
+
+    def release_name(self, name: str, container_id: str) -> None:
+        """Give a reservation back; a name that meanwhile belongs to another stays."""
+        if self._names.get(name) == container_id:
+            del self._names[name]
+
+    def add(self, record: Container) -> Entry:
+        """Insert a new record durably."""
+        self._db.execute(
+            "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?)",
+            (record.id, record.name, record.state.status, record.image_id, record.created, _encode(record)),
+        )
+        entry = self._entries[record.id] = Entry(record)
+        return entry
+
+    def save(self, record: Container) -> None:
+        """Write a changed record durably."""
+        self._db.execute(
+            "UPDATE containers SET name = ?, status = ?, image_id = ?, record = ? WHERE id = ?",
+            (record.name, record.state.status, record.image_id, _encode(record), record.id),
+        )
+
+    def forget(self, entry: Entry) -> None:
+        """Delete the row and free the name."""
+        self._db.execute("DELETE FROM containers WHERE id = ?", (entry.id,))
+        self._entries.pop(entry.id, None)
+        self.release_name(entry.record.name, entry.id)
+
+    def using_image(self, image_id: str) -> list[Entry]:
+        """The containers made from an image."""
+        return [entry for entry in self if entry.record.image_id == image_id]
+
+    def known_ids(self) -> set[str]:
+        """Every id with a row, readable or not."""
+        return {str(row[0]) for row in self._db.all("SELECT id FROM containers")}
+
+    def find(self, predicate: Callable[[Container], bool]) -> list[Entry]:
+        return [entry for entry in self if predicate(entry.record)]
+
+
+def meta_document(record: Container) -> bytes:
+    """The copy of a record that lies beside the container's data, for recovery without the database."""
+    return msgspec.json.format(_encode(record), indent=1) + b"\n"

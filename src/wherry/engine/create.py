@@ -1,0 +1,253 @@
+"""Create: check, merge with the image, make the directory, then the row that names it.
+
+A crash before the row leaves a directory that the next start throws away; after it the container is complete. Nothing
+is waited for between the check of a name and its reservation, so of many creates of one name exactly one succeeds.
+"""
+
+import os
+import secrets
+import shutil
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from wherry.engine import mounts, names
+from wherry.engine.model import (
+    Container,
+    ContainerConfig,
+    EndpointSettings,
+    HostConfig,
+    NetworkingConfig,
+    from_wire,
+    to_wire,
+)
+from wherry.engine.validate import check_config, check_host_config
+from wherry.errors import InvalidArgument, NotFound, Unimplemented
+from wherry.failpoint import hit
+from wherry.images.config_merge import merge
+from wherry.images.store import Image
+from wherry.network.files import is_mac
+from wherry.store.atomic import write_file
+
+from wherry.engine.containers import meta_document
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+_MAC_WARNING = (
+    "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
+)
+_IP_PROBLEMS = (
+    "user specified IP address is supported on user defined networks only",
+    "user specified IP address is supported only when connecting to networks with user configured subnets",
+)
+
+
+class CreateResult(NamedTuple):
+    """The new container's id, and what the client should be told."""
+
+    id: str
+    warnings: list[str]
+
+
+async def create(
+    engine: "Engine",
+    *,
+    name: str | None,
+    config: ContainerConfig,
+    host_config: HostConfig,
+    networking: NetworkingConfig | None = None,
+    platform: str | None = None,
+) -> CreateResult:
+    """Make a container. `name` None or "" gives a generated one; `platform` is "os[/arch[/variant]]".
+
+    Raises `InvalidArgument` for what cannot be, `NotFound` ("No such image: ...") and `Conflict` (name taken). The
+    structs given are kept and completed. POST /containers/create.
+    """
+    return await engine.to_the_end(_create(engine, name, config, host_config, networking, platform))
+
+
+async def _create(
+    engine: "Engine",
+    name: str | None,
+    config: ContainerConfig,
+    host: HostConfig,
+    networking: NetworkingConfig | None,
+    platform: str | None,
+) -> CreateResult:
+    check_config(config)
+    warnings = check_host_config(config, host, engine.config)
+    networks = _networks(config, host, networking, warnings)
+    image = await engine.run_blocking(_find_image, engine, config.Image, platform) if config.Image else None
+    config = _merged(config, image)
+    _join_targets(engine, host)
+    container_id = secrets.token_hex(32)
+    _fill_defaults(engine, config, host, container_id)
+    points = mounts.plan(config, host, engine.containers, str(engine.paths.data_root))
+    words = [*(config.Entrypoint or []), *(config.Cmd or [])]
+    name = engine.containers.reserve_name(name or names.generate(engine.containers.name_taken), container_id)
+    record = Container(
+        id=container_id,
+        name=name,
+        created=time.time_ns(),
+        image_id=image.id if image else "",
+        path=words[0],
+        args=words[1:],
+        config=config,
+        host_config=host,
+        networks=networks,
+        asked_macs={name: n.MacAddress for name, n in networks.items() if n.MacAddress},
+        mounts=points,
+    )
+    await _make(engine, record, image)
+    return CreateResult(container_id, warnings)
+
+
+async def _make(engine: "Engine", record: Container, image: Image | None) -> None:
+    """Directory, volumes, row, event; undone whole on failure."""
+    made: list[str] = []
+    try:
+        hit("engine.create.before_directory")
+        record.lower_dirs = await engine.run_blocking(_make_directory, engine, record.id, image)
+        hit("engine.create.after_directory")
+        made = mounts.realise(engine, record.mounts)
+        hit("engine.create.before_row")
+        engine.containers.add(record)
+    except BaseException:
+        engine.containers.release_name(record.name, record.id)
+        mounts.undo(engine, made)
+        shutil.rmtree(engine.paths.container(record.id), ignore_errors=True)
+        raise
+    hit("engine.create.after_row")
+    engine.publish(record, "create")
+    engine.background(write_meta(engine, record))
+
+
+def _make_directory(engine: "Engine", container_id: str, image: Image | None) -> list[str]:
+    lower = engine.images.lower_dirs(image) if image else []
+    os.mkdir(engine.paths.container(container_id), 0o710)
+    os.mkdir(engine.paths.upper(container_id), 0o755)
+    os.mkdir(engine.paths.work(container_id), 0o711)
+    return lower
+
+
+async def write_meta(engine: "Engine", record: Container) -> None:
+    """Keep the copy of the record beside the container's data (for recovery when the database is lost)."""
+    path, document = engine.paths.container(record.id) / "meta.json", meta_document(record)
+    try:
+        await engine.run_blocking(write_file, path, document)
+    except FileNotFoundError:
+        return  # removed meanwhile
+
+
+def _find_image(engine: "Engine", ref: str, platform: str | None) -> Image:
+    image = engine.images.resolve(ref)
+    wanted = [part for part in (platform or "").split("/") if part]
+    if wanted and wanted != [image.os, image.architecture, image.variant][: len(wanted)]:
+        actual = "/".join(filter(None, (image.os, image.architecture, image.variant)))
+        raise NotFound(
+            f"image with reference {ref} was found but does not match the specified platform: "
+            f"wanted {platform}, actual: {actual}"
+        )
+    return image
+
+
+def _merged(config: ContainerConfig, image: Image | None) -> ContainerConfig:
+    """The image's settings where the client gave none; raises when there is still no command."""
+    if image is not None:
+        config = from_wire(ContainerConfig, merge(to_wire(config), image.config))
+    if config.Entrypoint == [""]:
+        config.Entrypoint = None
+    if not config.Entrypoint and not config.Cmd:
+        raise InvalidArgument("no command specified")
+    check_config(config)
+    return config
+
+
+def _join_targets(engine: "Engine", host: HostConfig) -> None:
+    """`container:NAME` of the namespaces that Docker looks up at create becomes `container:ID`."""
+    for field in ("PidMode", "IpcMode"):
+        mode = getattr(host, field)
+        if mode.startswith("container:"):
+            try:
+                setattr(host, field, f"container:{engine.containers.lookup(mode.partition(':')[2]).id}")
+            except NotFound as error:
+                raise InvalidArgument(str(error)) from None
+    if host.NetworkMode.startswith("container:"):
+        try:
+            host.NetworkMode = f"container:{engine.containers.lookup(host.NetworkMode.partition(':')[2]).id}"
+        except NotFound:
+            return  # Docker finds out at start
+    if host.Links:
+        for link in host.Links:
+            ref = link.partition(":")[0]
+            try:
+                engine.containers.lookup(ref)
+            except NotFound as error:
+                raise InvalidArgument(f"could not get container for {ref}: {error}") from None
+        raise Unimplemented("links are a legacy feature that this engine does not have: use a user-defined network")
+
+
+def _networks(
+    config: ContainerConfig, host: HostConfig, networking: NetworkingConfig | None, warnings: list[str]
+) -> dict[str, EndpointSettings]:
+    """The endpoints asked for, by network name; settles NetworkMode. Raises Docker's refusals for the bridge."""
+    if host.NetworkMode in ("", "default"):
+        host.NetworkMode = "bridge"
+    asked = dict((networking.EndpointsConfig if networking else None) or {})
+    for name, settings in asked.items():
+        if settings is None:
+            raise InvalidArgument(f"invalid config for network {name}: EndpointsConfig is nil")
+    if "default" in asked:
+        asked.setdefault("bridge", asked.pop("default"))
+    if config.MacAddress:
+        warnings.append(_MAC_WARNING)
+    if config.NetworkDisabled or host.NetworkMode.startswith("container:"):
+        return {}
+    endpoints = {name: settings for name, settings in asked.items() if settings is not None}
+    main = endpoints.setdefault(host.NetworkMode, EndpointSettings())
+    main.MacAddress = main.MacAddress or config.MacAddress
+    config.MacAddress = ""
+    for name, settings in endpoints.items():
+        _check_endpoint(name, settings)
+    return endpoints
+
+
+def _check_endpoint(name: str, settings: EndpointSettings) -> None:
+    if settings.MacAddress and not is_mac(settings.MacAddress):
+        raise InvalidArgument(f"invalid config for network {name}: invalid MAC address {settings.MacAddress}")
+    if name not in ("bridge", "host", "none"):
+        return
+    problems = []
+    if settings.IPAMConfig and (settings.IPAMConfig.IPv4Address or settings.IPAMConfig.IPv6Address):
+        problems += [f"* {text}" for text in _IP_PROBLEMS]
+    if settings.Aliases:
+        problems.append("network-scoped alias is supported only for containers in user defined networks")
+    if problems:
+        raise InvalidArgument(
+            f"invalid config for network {name}: invalid endpoint settings:\n" + "\n".join(problems)
+        )
+
+
+def _fill_defaults(engine: "Engine", config: ContainerConfig, host: HostConfig, container_id: str) -> None:
+    """What Docker completes at create, so that inspect shows it (adaptContainerSettings)."""
+    if not config.Hostname:
+        on_host = host.NetworkMode == "host" or host.UTSMode == "host"
+        config.Hostname = os.uname().nodename if on_host else container_id[:12]
+    config.Labels = config.Labels or {}
+    host.RestartPolicy.Name = host.RestartPolicy.Name or "no"
+    if not host.LogConfig.Type:
+        host.LogConfig.Type = engine.config.log_driver
+        host.LogConfig.Config = engine.config.log_opts | (host.LogConfig.Config or {})
+    host.LogConfig.Config = host.LogConfig.Config or {}
+    host.Runtime = host.Runtime or engine.config.default_runtime
+    host.ShmSize = host.ShmSize or engine.config.default_shm_size
+    host.IpcMode = host.IpcMode or "private"
+    host.CgroupnsMode = host.CgroupnsMode or ("private" if engine.cgroup_version == 2 and not host.Privileged else "host")
+    if host.Memory and not host.MemorySwap:
+        host.MemorySwap = host.Memory * 2
+    if host.OomKillDisable is None:
+        host.OomKillDisable = False
+    if host.PidsLimit is not None and host.PidsLimit <= 0:
+        host.PidsLimit = None
+    if host.MemorySwappiness == -1:
+        host.MemorySwappiness = None

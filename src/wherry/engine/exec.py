@@ -1,0 +1,276 @@
+"""Exec: another process in a running container. Records are kept in memory, for a while after the process ended."""
+
+import asyncio
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from wherry.engine import detach_keys
+from wherry.engine.attach import Pending
+from wherry.engine.containers import Entry
+from wherry.engine.model import ExecConfig, ExecRecord
+from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, WherryError
+from wherry.failpoint import hit
+from wherry.http.hijack import MULTIPLEXED_STREAM, RAW_STREAM, Hijack
+from wherry.http.stdcopy import frame
+from wherry.runtime.client import Attachment
+from wherry.runtime.failure import StartError
+from wherry.runtime.users import resolve_user
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+PREFIX = "OCI runtime exec failed: exec failed: unable to start container process: "
+KEEP_S = 300.0
+"""How long the record of an ended exec can still be inspected."""
+
+_STDOUT = 1
+
+
+class ExecStore:
+    """The exec records, oldest first."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, ExecRecord] = {}
+        self._ended: dict[str, float] = {}
+
+    def add(self, record: ExecRecord) -> None:
+        self._purge()
+        self._records[record.id] = record
+
+    def get(self, exec_id: str) -> ExecRecord:
+        record = self._records.get(exec_id)
+        if record is None:
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return record
+
+    def find(self, exec_id: str) -> ExecRecord | None:
+        return self._records.get(exec_id)
+
+    def ended(self, exec_id: str) -> None:
+        self._ended[exec_id] = time.monotonic()
+
+    def drop(self, exec_id: str) -> None:
+        self._records.pop(exec_id, None)
+        self._ended.pop(exec_id, None)
+
+    def _purge(self) -> None:
+        oldest = time.monotonic() - KEEP_S
+        while self._ended:
+            exec_id, at = next(iter(self._ended.items()))
+            if at > oldest:
+                return
+            self.drop(exec_id)
+
+
+async def create_exec(engine: "Engine", ref: str, config: ExecConfig) -> str:
+    """Prepare a process; returns its id. Raises `Conflict` when the container does not run (or is paused),
+    `InvalidArgument` for no command, an unknown user or bad detach keys. POST /containers/{id}/exec."""
+    entry = engine.containers.lookup(ref)
+    entry.check("exec", ref)
+    if not config.Cmd:
+        raise InvalidArgument("No exec command specified")
+    try:
+        detach_keys.parse(config.DetachKeys)
+    except InvalidArgument:
+        raise Internal(f"Invalid escape keys ({config.DetachKeys}) provided") from None
+    if config.User:
+        await engine.run_blocking(_check_user, entry.record.state.pid, config.User)
+    record = ExecRecord(id=secrets.token_hex(32), container_id=entry.id, config=config)
+    engine.execs.add(record)
+    entry.exec_ids.append(record.id)
+    _publish(engine, entry, record, f"exec_create: {' '.join(config.Cmd)}")
+    return record.id
+
+
+def _check_user(pid: int, user: str) -> None:
+    """Docker looks the user up at once; so do we, inside the container's root by descriptor."""
+    try:
+        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return  # it just ended: start will say so
+    try:
+        resolve_user(root, user)
+    except StartError as error:
+        raise InvalidArgument(error.message) from None
+    finally:
+        os.close(root)
+
+
+async def start_exec(
+    engine: "Engine",
+    exec_id: str,
+    *,
+    detach: bool,
+    tty: bool = False,
+    console_size: tuple[int, int] | None = None,
+    connection: Hijack | None = None,
+    multiplexed_header: bool = True,
+) -> None:
+    """Run a prepared process, with the client's connection as its streams unless `detach`.
+
+    Raises `NotFound`, `Conflict` (already run, container not running), and for a detached one `InvalidArgument` when
+    the command cannot be run; with a connection that error is written into the stream. POST /exec/{id}/start.
+    """
+    record = engine.execs.get(exec_id)
+    entry = engine.containers.get(record.container_id)
+    if record.started:
+        state = "is already running" if record.running else "has already run"
+        raise Conflict(f"exec command {exec_id} {state}")
+    if entry is None:
+        raise NotFound(f"No such container: {record.container_id}")
+    entry.check("exec")
+    record.started = True
+    size = console_size or record.config.ConsoleSize
+    if detach or connection is None:
+        await engine.to_the_end(_run(engine, entry, record, [], size))
+        return
+    mux = not record.config.Tty
+    multiplexed = mux and not tty and multiplexed_header and connection.upgraded
+    await connection.accept(MULTIPLEXED_STREAM if multiplexed else RAW_STREAM)
+    client, early = await connection.hand_over()
+    pending = Pending(client, _attachment(client.fileno(), record.config, early))
+    try:
+        await engine.to_the_end(_run(engine, entry, record, [pending.attachment], size))
+    except WherryError as error:
+        text = f"{error}\r\n".encode()
+        try:
+            await asyncio.get_running_loop().sock_sendall(client, frame(_STDOUT, text) if mux else text)
+        except OSError:
+            pass  # nobody listens any more
+        pending.close()
+        await connection.close()
+    else:
+        pending.close()
+        connection.release()
+
+
+def _attachment(fd: int, config: ExecConfig, early: bytes) -> Attachment:
+    return Attachment(
+        fd=fd,
+        stdin=config.AttachStdin,
+        stdout=config.AttachStdout,
+        stderr=config.AttachStderr,
+        mux=not config.Tty,
+        detach_keys=detach_keys.parse(config.DetachKeys) if config.Tty else b"",
+        early=early,
+        id=secrets.token_hex(8),
+    )
+
+
+async def _run(
+    engine: "Engine",
+    entry: Entry,
+    record: ExecRecord,
+    attachments: list[Attachment],
+    size: tuple[int, int] | None,
+) -> None:
+    config = record.config
+    record.running = True
+    _publish(engine, entry, record, f"exec_start: {' '.join(config.Cmd or [])}")
+    try:
+        monitor = entry.monitor
+        if monitor is None:
+            raise Conflict(f"container {entry.id} is not running")
+        hit("engine.exec.before_spawn")
+        record.pid = await monitor.exec(
+            record.id,
+            _process(engine, entry, config, size),
+            stdio={"tty": config.Tty, "open_stdin": config.AttachStdin, "stdin_once": True},
+            attachments=attachments,
+            seccomp_filter=entry.seccomp,
+            console_size=list(size) if size and size[0] and size[1] else None,
+        )
+    except WherryError as error:
+        raise _failed(engine, entry, record, error) from error
+    except ConnectionError as error:
+        raise _failed(engine, entry, record, Conflict(f"container {entry.id} is not running")) from error
+
+
+def _failed(engine: "Engine", entry: Entry, record: ExecRecord, error: WherryError) -> WherryError:
+    text = str(error)
+    missing = "executable file not found" in text or "no such file or directory" in text
+    _ended(engine, entry, record, 127 if missing else 126)
+    if isinstance(error, Conflict):
+        return error
+    return InvalidArgument(text if text.startswith("OCI runtime exec failed") else PREFIX + text)
+
+
+def _process(
+    engine: "Engine", entry: Entry, config: ExecConfig, size: tuple[int, int] | None
+) -> dict[str, Any]:
+    """The OCI process: the container's own, with what the exec changes."""
+    base, _ = engine.process_of(entry)
+    process = dict(base)
+    process["args"] = config.Cmd
+    process["terminal"] = config.Tty
+    process["env"] = _environment(base.get("env") or [], config)
+    if config.WorkingDir:
+        process["cwd"] = config.WorkingDir
+    if config.User:
+        process["user"] = {"uid": 0, "gid": 0, "username": config.User}
+        if entry.record.host_config.GroupAdd:
+            process["user"]["additionalGroupNames"] = entry.record.host_config.GroupAdd
+    if size and size[0] and size[1]:
+        process["consoleSize"] = {"height": size[0], "width": size[1]}
+    else:
+        process.pop("consoleSize", None)
+    if config.Privileged:
+        process["capabilities"] = engine.all_capabilities()
+        process.pop("apparmorProfile", None)
+    return process
+
+
+def _environment(base: list[str], config: ExecConfig) -> list[str]:
+    """The container's variables, then the exec's own, which win; a terminal gets TERM."""
+    variables = {item.partition("=")[0]: item for item in base}
+    if config.Tty:
+        variables.setdefault("TERM", "TERM=xterm")
+    for item in config.Env or []:
+        variables[item.partition("=")[0]] = item
+    return [item for item in variables.values() if "=" in item]
+
+
+def finished(engine: "Engine", entry: Entry, exec_id: str, exit_code: int) -> None:
+    """The monitor reports the end of an exec."""
+    record = engine.execs.find(exec_id)
+    if record is not None and record.exit_code is None:
+        _ended(engine, entry, record, exit_code)
+
+
+def _ended(engine: "Engine", entry: Entry, record: ExecRecord, exit_code: int) -> None:
+    record.running, record.exit_code = False, exit_code
+    engine.execs.ended(record.id)
+    if record.id in entry.exec_ids:
+        entry.exec_ids.remove(record.id)
+    _publish(engine, entry, record, "exec_die", exitCode=str(exit_code))
+
+
+def container_ended(engine: "Engine", entry: Entry) -> None:
+    """No process of the container is left: close the books on its execs."""
+    for exec_id in tuple(entry.exec_ids):
+        record = engine.execs.find(exec_id)
+        if record is not None and record.running:
+            _ended(engine, entry, record, 137)
+        elif record is not None:
+            engine.execs.ended(exec_id)
+    entry.exec_ids.clear()
+
+
+def inspect_exec(engine: "Engine", exec_id: str) -> ExecRecord:
+    """The record of an exec. GET /exec/{id}/json."""
+    return engine.execs.get(exec_id)
+
+
+async def resize_exec(engine: "Engine", exec_id: str, height: int, width: int) -> None:
+    """Set the terminal size of a running exec. POST /exec/{id}/resize."""
+    record = engine.execs.get(exec_id)
+    entry = engine.containers.get(record.container_id)
+    if entry is None or entry.monitor is None or not record.running:
+        raise NotFound(f"NotFound: process does not exist {exec_id}: not found")
+    await entry.monitor.resize(height, width, exec_id)
+
+
+def _publish(engine: "Engine", entry: Entry, record: ExecRecord, action: str, **extra: str) -> None:
+    engine.publish(entry.record, action, {"execID": record.id, **extra})

@@ -1,0 +1,142 @@
+"""What the monitors report: exits above all.
+
+An exit ends in one of three states: exited, restarting (by policy), or removed (`--rm`). The order seen from outside:
+the exit record is durable, the network is gone, `die` is published, waiters wake, then the removal if there is one.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wherry.engine import attach, exec, remove, restarts
+from wherry.engine.containers import Entry
+from wherry.engine.launch import clear_endpoint, remove_bundle
+from wherry.failpoint import hit
+from wherry.runtime.cgroups import open_cgroup
+from wherry.runtime.client import Monitor
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+log = logging.getLogger("wherry.engine")
+
+KILLED = 137
+"""The exit code of a container whose processes the engine had to kill itself."""
+
+
+class Exit(NamedTuple):
+    """How a container ended; times in ns."""
+
+    code: int
+    oom_killed: bool
+    time: int
+    error: str = ""
+    started_at: int = 0
+    pid: int = 0
+
+
+def handler(engine: "Engine", entry: Entry) -> Callable[[Monitor, dict[str, Any]], None]:
+    """The callback for one container's monitor."""
+
+    def on_event(monitor: Monitor, event: dict[str, Any]) -> None:
+        name = event["event"]
+        if name == "exit":
+            found = Exit(event["exit_code"], bool(event.get("oom_killed")), event["time"])
+            engine.background(_on_exit(engine, entry, monitor, found))
+        elif name == "exec_exit":
+            exec.finished(engine, entry, event["exec_id"], event["exit_code"])
+        elif name == "oom":
+            engine.publish(entry.record, "oom")
+        elif name == "detached":
+            attach.detached(engine, entry, event)
+        elif name == "gone":
+            engine.background(_on_gone(engine, entry, monitor))
+
+    return on_event
+
+
+async def _on_exit(engine: "Engine", entry: Entry, monitor: Monitor, found: Exit) -> None:
+    async with entry.lock:
+        # Reports of an earlier run's monitor say nothing about this one.
+        if entry.monitor is monitor or entry.monitor is None:
+            entry.monitor = None
+            await apply_exit(engine, entry, found)
+    await monitor.close()
+
+
+async def _on_gone(engine: "Engine", entry: Entry, monitor: Monitor) -> None:
+    """The connection is lost without a report: either we missed it (the record tells) or the monitor was killed."""
+    async with entry.lock:
+        if entry.monitor is not monitor:
+            return
+        entry.monitor = None
+        found = await engine.run_blocking(recorded_exit, engine, entry.id)
+        if found is None or found.time <= entry.record.state.started_at:
+            log.error("the monitor of container %s is gone: killing what is left of it", entry.id)
+            await engine.run_blocking(kill_leftovers, engine, entry.id)
+            found = Exit(KILLED, False, time.time_ns(), "the container's monitor ended unexpectedly")
+        await apply_exit(engine, entry, found)
+    await monitor.close()
+
+
+def recorded_exit(engine: "Engine", container_id: str) -> Exit | None:
+    """The last exit as the monitor recorded it durably, or None."""
+    try:
+        with open(engine.paths.exit_record(container_id), "rb") as file:
+            record = json.loads(file.read())
+        return Exit(
+            int(record["exit_code"]),
+            bool(record.get("oom_killed")),
+            int(record["finished_at"]),
+            started_at=int(record.get("started_at") or 0),
+            pid=int(record.get("pid") or 0),
+        )
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        log.error("the exit record of container %s cannot be read: %s", container_id, error)
+        return None
+
+
+def kill_leftovers(engine: "Engine", container_id: str) -> None:
+    """Kill whatever still runs in the container's cgroup and remove it: for containers nobody watches any more."""
+    entry = engine.containers.get(container_id)
+    cgroup = open_cgroup(engine.cgroup_path(container_id, entry.record if entry else None))
+    cgroup.kill()
+    cgroup.remove()
+
+
+async def apply_exit(engine: "Engine", entry: Entry, found: Exit, *, policy: bool = True) -> None:
+    """Take note of an exit. The lock is held. `policy` False keeps the restart policy out (the engine starts)."""
+    record, state = entry.record, entry.record.state
+    if entry.check("exit") != "exited":
+        return
+    hit("engine.exit.before_network")
+    await engine.run_blocking(_clean_up, engine, record.id)
+    exec.container_ended(engine, entry)
+    clear_endpoint(engine, record)
+    for point in record.mounts:
+        if point.Type == "volume":
+            engine.events.publish("volume", "unmount", point.Name, {"container": record.id, "driver": point.Driver})
+    ran_s = max(0, found.time - state.started_at) // 1_000_000_000 if state.started_at else 0
+    state.pid, state.exit_code, state.oom_killed = 0, found.code, found.oom_killed
+    state.finished_at, state.error = found.time, found.error
+    again = policy and restarts.wanted(entry, ran_s)
+    state.status = "restarting" if again else "exited"
+    hit("engine.exit.before_row")
+    if not record.host_config.AutoRemove:
+        engine.save(record)
+    hit("engine.exit.after_row")
+    engine.publish(record, "die", {"exitCode": str(found.code), "execDuration": str(ran_s)})
+    entry.wake(removal=False)
+    if again:
+        restarts.schedule(engine, entry, ran_s)
+    elif record.host_config.AutoRemove:
+        await remove.remove_now(engine, entry, volumes=True)
+
+
+def _clean_up(engine: "Engine", container_id: str) -> None:
+    engine.network.detach(container_id)
+    remove_bundle(engine, container_id)

@@ -1,0 +1,61 @@
+"""The logs of a container, from the files its monitor writes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from wherry.engine.containers import Entry
+from wherry.errors import InvalidArgument, Unimplemented
+from wherry.runtime.logs import reader
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+
+class LogOptions(Struct, kw_only=True):
+    """Query of GET /containers/{id}/logs; times in ns, `tail` None is all."""
+
+    stdout: bool = False
+    stderr: bool = False
+    follow: bool = False
+    since_ns: int | None = None
+    until_ns: int | None = None
+    timestamps: bool = False
+    details: bool = False
+    tail: int | None = None
+
+
+async def logs(engine: "Engine", ref: str, options: LogOptions) -> AsyncIterator[bytes]:
+    """Chunks of the log in stdcopy frames (plain with a terminal); with `follow` until the container ends.
+
+    Raises `NotFound`, `InvalidArgument` when no stream is chosen, `Unimplemented` when nothing is kept.
+    """
+    entry = engine.containers.lookup(ref)
+    if not (options.stdout or options.stderr):
+        raise InvalidArgument("Bad parameters: you must choose at least one stream")
+    driver = entry.record.host_config.LogConfig.Type
+    if driver == "none":
+        raise Unimplemented("configured logging driver does not support reading")
+    return reader.read(
+        str(engine.paths.log(entry.id)),
+        driver,
+        follow=options.follow and _writes(entry),
+        tail=options.tail,
+        since_ns=options.since_ns,
+        until_ns=options.until_ns,
+        stdout=options.stdout,
+        stderr=options.stderr,
+        timestamps=options.timestamps,
+        details=options.details,
+        tty=entry.record.config.Tty,
+        running=lambda: _writes(entry),
+    )
+
+
+def _writes(entry: Entry) -> bool:
+    return entry.status in ("running", "paused", "restarting")
+
+
+__all__ = ["LogOptions", "asyncio", "logs"]

@@ -1,0 +1,267 @@
+"""From what the client asks for (`-v`, `--mount`, `--volumes-from`, the image's VOLUMEs) to a list of mount points.
+
+`plan` only reads: it checks everything and raises Docker's errors (moby volume/mounts/linux_parser.go). `realise`
+makes the volumes that are missing. Later entries of the order volumes-from, binds, mounts, image volumes do not
+override earlier explicit ones: two explicit mounts of one destination are refused.
+"""
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from wherry.engine.containers import ContainerStore
+from wherry.engine.model import ContainerConfig, HostConfig, Mount, MountPoint
+from wherry.engine.validate import BadOption, clean
+from wherry.engine.volumes import check_name
+from wherry.errors import InvalidArgument, NotFound, Unimplemented, WherryError
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+_PROPAGATION = frozenset({"private", "rprivate", "slave", "rslave", "shared", "rshared"})
+_CONSISTENCY = frozenset({"consistent", "cached", "delegated", "default"})
+_OPTION_FIELDS = {
+    "bind": "BindOptions",
+    "volume": "VolumeOptions",
+    "tmpfs": "TmpfsOptions",
+    "image": "ImageOptions",
+}
+
+
+class Mode(NamedTuple):
+    """What the third field of `-v` says."""
+
+    rw: bool
+    propagation: str
+    nocopy: bool
+
+
+def parse_mode(mode: str) -> Mode:
+    """Parse "ro,z,rslave"; at most one word of each kind, else Docker's `invalid mode`."""
+    counts = dict.fromkeys(("rw", "label", "propagation", "copy", "consistency"), 0)
+    rw, propagation, nocopy = True, "", False
+    for word in mode.split(",") if mode else ():
+        if word in ("rw", "ro"):
+            kind, rw = "rw", word == "rw"
+        elif word in ("z", "Z"):
+            kind = "label"
+        elif word in _PROPAGATION:
+            kind, propagation = "propagation", word
+        elif word == "nocopy":
+            kind, nocopy = "copy", True
+        elif word in _CONSISTENCY:
+            kind = "consistency"
+        else:
+            raise BadOption(f"invalid mode: {mode}")
+        counts[kind] += 1
+        if counts[kind] > 1:
+            raise BadOption(f"invalid mode: {mode}")
+    return Mode(rw, propagation, nocopy)
+
+
+def parse_bind(spec: str, data_root: str) -> MountPoint:
+    """One `-v` value. A source that is an absolute path is a bind, any other a volume's name; none: anonymous."""
+    fields = spec.split(":")
+    if len(fields) > 3 or not all(fields[:2]) or (len(fields) == 3 and "/" in fields[2]):
+        raise BadOption(f"invalid volume specification: '{spec}'")
+    source, destination = (fields[0], fields[1]) if len(fields) > 1 else ("", fields[0])
+    mode_text = fields[2] if len(fields) == 3 else ""
+    mode = parse_mode(mode_text)
+    kind = "bind" if source.startswith("/") else "volume"
+    try:
+        _check_destination(destination)
+        if kind == "bind" and mode.nocopy:
+            raise InvalidArgument("field VolumeOptions must not be specified")
+        if kind == "volume" and mode.propagation:
+            raise InvalidArgument("field BindOptions must not be specified")
+    except InvalidArgument as error:
+        raise BadOption(f"invalid volume specification: '{spec}': invalid mount config for type \"{kind}\": {error}") from None
+    if kind == "bind":
+        source = clean(source)
+        return MountPoint(
+            Type="bind",
+            Source=source,
+            Destination=clean(destination),
+            Mode=mode_text,
+            RW=mode.rw,
+            Propagation=mode.propagation or _default_propagation(source, data_root),
+        )
+    if source:
+        check_name(source, "local")
+    return MountPoint(
+        Type="volume", Name=source, Destination=clean(destination), Driver="local", Mode=mode_text or "z", RW=mode.rw
+    )
+
+
+def _default_propagation(source: str, data_root: str) -> str:
+    """A bind that contains the engine's own tree must not pin its mounts: rslave, as Docker does."""
+    inside = data_root == source or data_root.startswith(source.rstrip("/") + "/")
+    return "rslave" if inside else "rprivate"
+
+
+def _check_destination(path: str) -> None:
+    if not path:
+        raise InvalidArgument("field Target must not be empty")
+    if not path.startswith("/"):
+        raise InvalidArgument(f"invalid mount path: '{path}' mount path must be absolute")
+    if clean(path) == "/":
+        raise InvalidArgument("invalid specification: destination can't be '/'")
+
+
+def parse_mount(mount: Mount, data_root: str) -> MountPoint:
+    """One `--mount`; raises Docker's `invalid mount config for type ...`."""
+    for kind, name in _OPTION_FIELDS.items():
+        if getattr(mount, name) is not None and kind != mount.Type and mount.Type in _OPTION_FIELDS:
+            raise InvalidArgument(f'{name} must not be specified on mount type "{mount.Type}"')
+    prefix = f'invalid mount config for type "{mount.Type}": '
+    try:
+        parser = {"bind": _parse_bind_mount, "volume": _parse_volume_mount, "tmpfs": _parse_tmpfs_mount}.get(mount.Type)
+        if mount.Type == "image":
+            raise Unimplemented("mounts of type image are not supported")
+        if parser is None:
+            raise InvalidArgument("mount type unknown")
+        _check_destination(mount.Target)
+        point = parser(mount, data_root)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{prefix}{error}") from None
+    if point.Name:
+        check_name(point.Name, point.Driver)
+    point.Destination = clean(mount.Target)
+    point.RW = not mount.ReadOnly
+    point.Spec = mount
+    return point
+
+
+def _parse_bind_mount(mount: Mount, data_root: str) -> MountPoint:
+    if not mount.Source:
+        raise InvalidArgument("field Source must not be empty")
+    if not mount.Source.startswith("/"):
+        raise InvalidArgument(f"invalid mount path: '{mount.Source}' mount path must be absolute")
+    options = mount.BindOptions
+    propagation = options.Propagation if options else ""
+    if propagation and propagation not in _PROPAGATION:
+        raise InvalidArgument(f"invalid propagation mode: {propagation}")
+    source = clean(mount.Source)
+    if not (options and options.CreateMountpoint) and not os.path.lexists(source):
+        raise InvalidArgument(f"bind source path does not exist: {source}")
+    return MountPoint(Type="bind", Source=source, Propagation=propagation or _default_propagation(source, data_root))
+
+
+def _parse_volume_mount(mount: Mount, data_root: str) -> MountPoint:
+    options = mount.VolumeOptions
+    if options and options.Subpath:
+        raise Unimplemented("subpaths of volumes are not supported")
+    driver = (options.DriverConfig.Name if options and options.DriverConfig else "") or "local"
+    return MountPoint(Type="volume", Name=mount.Source, Driver=driver, Mode="z")
+
+
+def _parse_tmpfs_mount(mount: Mount, data_root: str) -> MountPoint:
+    if mount.Source:
+        raise InvalidArgument("field Source must not be specified")
+    return MountPoint(Type="tmpfs")
+
+
+def plan(
+    config: ContainerConfig, host: HostConfig, containers: ContainerStore, data_root: str
+) -> list[MountPoint]:
+    """All mount points of a new container, nothing made yet. Volumes without a name get one in `realise`."""
+    points: dict[str, MountPoint] = {}
+    for spec in host.VolumesFrom or []:
+        for point in _from_container(spec, containers):
+            points[point.Destination] = point
+    explicit: set[str] = set()
+    binds = [parse_bind(spec, data_root) for spec in host.Binds or []]
+    for point in binds + [parse_mount(mount, data_root) for mount in host.Mounts or []]:
+        if point.Destination in explicit:
+            raise InvalidArgument(f"Duplicate mount point: {point.Destination}")
+        if point.Type == "volume" and host.VolumeDriver:
+            check_name(point.Name, host.VolumeDriver)
+        explicit.add(point.Destination)
+        points[point.Destination] = point
+    for path in host.Tmpfs or {}:
+        _check_destination(path)
+        if clean(path) in explicit:
+            raise InvalidArgument(f"Duplicate mount point: {clean(path)}")
+        points.pop(clean(path), None)
+    tmpfs = {clean(path) for path in host.Tmpfs or {}}
+    for path in config.Volumes or {}:
+        destination = clean(path)
+        if destination != "/" and destination not in points and destination not in tmpfs:
+            points[destination] = MountPoint(Type="volume", Destination=destination, Driver="local")
+    return list(points.values())
+
+
+def _from_container(spec: str, containers: ContainerStore) -> list[MountPoint]:
+    """`--volumes-from ctr[:ro]`: the other's mounts, its tmpfs ones excepted."""
+    ref, _, mode_text = spec.partition(":")
+    if not ref:
+        raise InvalidArgument(f"invalid volumes-from specification: '{spec}'")
+    try:
+        mode = parse_mode(mode_text)
+        other = containers.lookup(ref)
+    except (BadOption, NotFound) as error:
+        raise InvalidArgument(str(error)) from None
+    return [
+        MountPoint(
+            Type=point.Type,
+            Name=point.Name,
+            Source=point.Source,
+            Destination=point.Destination,
+            Driver=point.Driver,
+            RW=point.RW and mode.rw,
+            Propagation=point.Propagation,
+            Spec=point.Spec,
+        )
+        for point in other.record.mounts
+        if point.Type != "tmpfs"
+    ]
+
+
+def realise(engine: "Engine", points: list[MountPoint]) -> list[str]:
+    """Make the volumes that do not exist and fill in names and sources; returns the names of those made here, so that
+    a failing create can take them back."""
+    made: list[str] = []
+    try:
+        for point in points:
+            if point.Type != "volume" or point.Source:
+                continue
+            spec = point.Spec
+            labels = spec.VolumeOptions.Labels if spec and spec.VolumeOptions else None
+            volume, new = engine.volumes.create(point.Name or None, driver=point.Driver, labels=labels)
+            point.Name, point.Source = volume.name, volume.mountpoint
+            if new:
+                made.append(volume.name)
+    except (WherryError, OSError):
+        undo(engine, made)
+        raise
+    for name in made:
+        engine.events.publish("volume", "create", name, {"driver": "local"})
+    return made
+
+
+def undo(engine: "Engine", made: list[str]) -> None:
+    """Take back volumes made by a create that failed."""
+    for name in made:
+        engine.volumes.remove(name, [])
+
+
+def prepare_sources(points: list[MountPoint]) -> None:
+    """Before each start, in a worker thread: `-v` makes a missing source directory, `--mount` refuses it."""
+    for point in points:
+        if point.Type == "volume":
+            os.makedirs(point.Source, mode=0o755, exist_ok=True)
+        if point.Type != "bind" or os.path.lexists(point.Source):
+            continue
+        options = point.Spec.BindOptions if point.Spec else None
+        if point.Spec is not None and not (options and options.CreateMountpoint):
+            raise InvalidArgument(
+                f'invalid mount config for type "bind": bind source path does not exist: {point.Source}'
+            )
+        try:
+            os.makedirs(point.Source, mode=0o755)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise BadOption(
+                f"error while creating mount source path '{point.Source}': mkdir {point.Source}: "
+                f"{(error.strerror or '').lower()}"
+            ) from None

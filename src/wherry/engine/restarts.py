@@ -1,0 +1,74 @@
+"""Restart policies: whether a container that ended is started again, and after what pause (moby restartmanager)."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from wherry.engine.containers import Entry
+from wherry.errors import WherryError
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+log = logging.getLogger("wherry.engine")
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 60.0
+CALM_S = 10
+"""A container that ran this long starts again with the first pause."""
+
+
+def wanted(entry: Entry, ran_s: int) -> bool:
+    """Whether the policy of an ended container asks for another start. A stop by request always wins."""
+    record = entry.record
+    policy = record.host_config.RestartPolicy
+    if record.manually_stopped:
+        return False
+    if policy.Name in ("always", "unless-stopped"):
+        return True
+    within = policy.MaximumRetryCount == 0 or record.restart_count < policy.MaximumRetryCount
+    return policy.Name == "on-failure" and record.state.exit_code != 0 and within
+
+
+def wanted_at_boot(entry: Entry) -> bool:
+    """Whether the policy asks to start a stopped container when the engine starts."""
+    record = entry.record
+    policy = record.host_config.RestartPolicy.Name
+    if not record.started_before or record.state.status not in ("exited", "restarting"):
+        return False
+    return policy == "always" or (not record.manually_stopped and wanted(entry, 0))
+
+
+def schedule(engine: "Engine", entry: Entry, ran_s: int) -> None:
+    """Start the container after the pause that is due. The lock is held."""
+    if ran_s >= CALM_S or not entry.backoff_s:
+        entry.backoff_s = FIRST_PAUSE_S
+    else:
+        entry.backoff_s = min(entry.backoff_s * 2, LONGEST_PAUSE_S)
+    cancel(entry)
+    entry.restart_task = engine.background(_restart(engine, entry, entry.backoff_s))
+
+
+def cancel(entry: Entry) -> None:
+    """Forget a restart that is due; one that is under way holds the lock and is not interrupted."""
+    task, entry.restart_task = entry.restart_task, None
+    if task is not None and task is not asyncio.current_task():
+        task.cancel()
+
+
+async def _restart(engine: "Engine", entry: Entry, pause_s: float) -> None:
+    from wherry.engine.launch import launch
+
+    await asyncio.sleep(pause_s)
+    async with entry.lock:
+        if entry.status != "restarting" or entry.restart_task is not asyncio.current_task():
+            return
+        entry.restart_task = None
+        entry.record.restart_count += 1
+        try:
+            await launch(engine, entry)
+        except WherryError as error:
+            log.warning("container %s could not be started again: %s", entry.id, error)
+            entry.record.state.status = "exited"
+            engine.save(entry.record)
+            entry.wake(removal=False)

@@ -1,0 +1,34 @@
+"""Start a created or stopped container."""
+
+from typing import TYPE_CHECKING
+
+from wherry.engine import remove, restarts
+from wherry.engine.containers import Entry
+from wherry.engine.launch import launch
+from wherry.errors import WherryError
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+
+async def start(engine: "Engine", ref: str, *, detach_keys: str | None = None) -> None:
+    """Start the container and return when its process runs. POST /containers/{id}/start.
+
+    Raises `NotModified` when it runs already, `Conflict` when it is paused or being removed, `InvalidArgument` when
+    its command cannot be run (State.ExitCode is then 126 or 127). `detach_keys` is taken from each attach instead.
+    """
+    entry = engine.containers.lookup(ref)
+    await engine.to_the_end(_start(engine, entry, ref))
+
+
+async def _start(engine: "Engine", entry: Entry, ref: str) -> None:
+    async with entry.lock:
+        entry.check("start", ref)
+        restarts.cancel(entry)
+        entry.record.restart_count = 0
+        try:
+            await launch(engine, entry)
+        except WherryError:
+            if entry.record.host_config.AutoRemove:
+                await remove.remove_now(engine, entry, volumes=True)
+            raise

@@ -1,0 +1,210 @@
+"""Stop, kill, restart, pause, unpause.
+
+None of these holds the container's lock while it waits for the process to end: the exit is handled under it.
+"""
+
+import asyncio
+import signal as signals
+import time
+from typing import TYPE_CHECKING
+
+from wherry.engine import launch, restarts
+from wherry.engine.containers import Entry
+from wherry.engine.exits import KILLED, Exit, apply_exit, kill_leftovers
+from wherry.engine.signals import deliverable, parse_signal
+from wherry.errors import Internal, InvalidArgument, NotModified, WherryError
+from wherry.failpoint import hit
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+DEFAULT_TIMEOUT_S = 10
+KILL_PATIENCE_S = 10.0
+"""How long a SIGKILL may take before the cgroup is killed."""
+
+# A container killed with one of these was stopped by request: its restart policy rests.
+_ENDING = frozenset({signals.SIGKILL, signals.SIGTERM, signals.SIGINT, signals.SIGQUIT})
+
+
+async def stop(engine: "Engine", ref: str, *, timeout: int | None = None, signal: str | None = None) -> None:
+    """Ask the container to end, then make it. `timeout` in seconds: None is the container's own or 10, -1 for ever.
+
+    Raises `NotModified` when it does not run. POST /containers/{id}/stop.
+    """
+    entry = engine.containers.lookup(ref)
+    entry.check("stop", ref)
+    number = _number(entry, signal, f"cannot stop container: {ref}")
+    await engine.to_the_end(_stop(engine, entry, timeout, number))
+
+
+async def _stop(engine: "Engine", entry: Entry, timeout: int | None, number: int) -> None:
+    entry.record.manually_stopped = True
+    if not await _stopped_between_runs(engine, entry):
+        ended = entry.wait(removal=False)
+        await _signal(engine, entry, number)
+        if not await _within(ended, _patience(entry, timeout)):
+            await _kill(engine, entry, ended)
+    engine.publish(entry.record, "stop")
+
+
+async def _stopped_between_runs(engine: "Engine", entry: Entry) -> bool:
+    """A container waiting for its restart has nothing to signal: the restart is called off."""
+    async with entry.lock:
+        hit("engine.stop.before_row")
+        if entry.status != "restarting":
+            engine.save(entry.record)
+            return entry.status not in ("running", "paused")
+        restarts.cancel(entry)
+        entry.record.state.status = "exited"
+        engine.save(entry.record)
+        entry.wake(removal=False)
+        return True
+
+
+def _patience(entry: Entry, timeout: int | None) -> float | None:
+    seconds = entry.record.config.StopTimeout if timeout is None else timeout
+    if seconds is None:
+        return DEFAULT_TIMEOUT_S
+    return None if seconds < 0 else seconds
+
+
+async def _within(ended: "asyncio.Future[tuple[int, str | None]]", seconds: float | None) -> bool:
+    done, _ = await asyncio.wait({ended}, timeout=seconds)
+    return bool(done)
+
+
+async def _kill(engine: "Engine", entry: Entry, ended: "asyncio.Future[tuple[int, str | None]]") -> None:
+    """SIGKILL, and if even that has no answer, the whole cgroup."""
+    await _signal(engine, entry, signals.SIGKILL)
+    if await _within(ended, KILL_PATIENCE_S):
+        return
+    await engine.run_blocking(kill_leftovers, engine, entry.id)
+    if not await _within(ended, KILL_PATIENCE_S):
+        async with entry.lock:
+            await apply_exit(engine, entry, Exit(KILLED, False, time.time_ns(), "killed with its whole cgroup"))
+
+
+async def _signal(engine: "Engine", entry: Entry, number: int) -> None:
+    """Send a signal to the container's first process; one that already ended is no error. A paused container is
+    resumed by a signal that is to end it, or it would never see it."""
+    async with entry.lock:
+        monitor = entry.monitor
+        if monitor is None or entry.status not in ("running", "paused"):
+            return
+        hit("engine.stop.before_signal")
+        try:
+            await monitor.signal(number)
+            if entry.status == "paused" and (number in _ENDING or number == _stop_signal(entry)):
+                await monitor.resume()
+                entry.record.state.status = "running"
+                engine.save(entry.record)
+        except (WherryError, ConnectionError) as error:
+            if await _is_ending(error):
+                return
+            raise
+        engine.publish(entry.record, "kill", {"signal": str(int(number))})
+
+
+async def _is_ending(error: BaseException) -> bool:
+    return isinstance(error, ConnectionError) or "no such process" in str(error).lower() or "exited" in str(error)
+
+
+def _stop_signal(entry: Entry) -> int:
+    text = entry.record.config.StopSignal
+    return parse_signal(text) if text else int(signals.SIGTERM)
+
+
+def _number(entry: Entry, signal: str | None, prefix: str) -> int:
+    if not signal:
+        return _stop_signal(entry)
+    try:
+        return parse_signal(signal)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{prefix}: {error}") from None
+
+
+async def kill(engine: "Engine", ref: str, signal: str | None = None) -> None:
+    """Send a signal (default KILL, which also waits for the end). POST /containers/{id}/kill.
+
+    Raises `Conflict` when it does not run, `InvalidArgument` for a signal nobody knows.
+    """
+    entry = engine.containers.lookup(ref)
+    try:
+        number = parse_signal(signal or "KILL")
+        if not deliverable(number):
+            raise InvalidArgument(f"invalid signal: {signal}")
+    except InvalidArgument as error:
+        raise InvalidArgument(f"cannot kill container: {ref}: {error}") from None
+    entry.check("kill", ref)
+    await engine.to_the_end(_kill_by_request(engine, entry, number))
+
+
+async def _kill_by_request(engine: "Engine", entry: Entry, number: int) -> None:
+    if number in _ENDING or number == _stop_signal(entry):
+        async with entry.lock:
+            entry.record.manually_stopped = True
+            engine.save(entry.record)
+    if number != signals.SIGKILL:
+        await _signal(engine, entry, number)
+        return
+    ended = entry.wait(removal=False)
+    if entry.status in ("running", "paused"):
+        await _kill(engine, entry, ended)
+
+
+async def force_down(engine: "Engine", entry: Entry) -> None:
+    """End whatever runs of the container, now: for a forced removal."""
+    entry.record.manually_stopped = True
+    if not await _stopped_between_runs(engine, entry):
+        await _kill_by_request(engine, entry, signals.SIGKILL)
+
+
+async def restart(engine: "Engine", ref: str, *, timeout: int | None = None, signal: str | None = None) -> None:
+    """Stop, if it runs, and start. POST /containers/{id}/restart."""
+    entry = engine.containers.lookup(ref)
+    entry.check("restart", ref)
+    number = _number(entry, signal, f"Cannot restart container {ref}")
+    await engine.to_the_end(_restart(engine, entry, timeout, number))
+
+
+async def _restart(engine: "Engine", entry: Entry, timeout: int | None, number: int) -> None:
+    removing, entry.record.host_config.AutoRemove = entry.record.host_config.AutoRemove, False
+    try:
+        try:
+            entry.check("stop")
+        except NotModified:
+            pass
+        else:
+            await _stop(engine, entry, timeout, number)
+        async with entry.lock:
+            if entry.status not in ("running", "paused"):
+                entry.check("start")
+                await launch.launch(engine, entry)
+    finally:
+        entry.record.host_config.AutoRemove = removing
+    engine.publish(entry.record, "restart")
+
+
+async def pause(engine: "Engine", ref: str) -> None:
+    """Freeze every process of the container. POST /containers/{id}/pause."""
+    await engine.to_the_end(_pause(engine, ref, "pause"))
+
+
+async def unpause(engine: "Engine", ref: str) -> None:
+    """Thaw it. POST /containers/{id}/unpause."""
+    await engine.to_the_end(_pause(engine, ref, "unpause"))
+
+
+async def _pause(engine: "Engine", ref: str, action: str) -> None:
+    entry = engine.containers.lookup(ref)
+    async with entry.lock:
+        status = entry.check(action, ref)
+        if entry.monitor is None:
+            raise Internal(f"container {entry.id} has no monitor")
+        try:
+            await (entry.monitor.pause() if action == "pause" else entry.monitor.resume())
+        except WherryError as error:
+            raise Internal(f"cannot {action} container {entry.id}: {error}") from error
+        entry.record.state.status = status
+        engine.save(entry.record)
+        engine.publish(entry.record, action)

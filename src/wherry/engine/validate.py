@@ -1,0 +1,281 @@
+"""What a container may not ask for, in Docker's words (moby daemon/container.go, daemon_unix.go verify...)."""
+
+import os
+import posixpath
+from collections.abc import Iterable
+
+from wherry.engine.config import EngineConfig
+from wherry.engine.model import ContainerConfig, HostConfig
+from wherry.engine.ports import check_bindings
+from wherry.engine.signals import parse_signal
+from wherry.errors import InvalidArgument, WherryError
+from wherry.linux.caps import NUMBERS as CAPABILITIES
+
+MINIMUM_MEMORY = 6 << 20
+
+_RESTART_POLICIES = ("", "no", "always", "on-failure", "unless-stopped")
+_LOG_OPTIONS = {
+    "json-file": {"max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"},
+    "local": {"max-file", "max-size", "compress"},
+}
+_COMMON_LOG_OPTIONS = {"mode", "max-buffer-size"}
+
+
+class BadOption(WherryError):
+    """Docker answers some malformed options with 500; clients compare texts only, so do we keep the kind."""
+
+    kind = "Internal"
+
+
+def check_config(config: ContainerConfig) -> None:
+    """Raise `InvalidArgument` for what is wrong with the host-independent part alone; cleans WorkingDir."""
+    if config.WorkingDir:
+        if not posixpath.isabs(config.WorkingDir):
+            raise InvalidArgument(
+                f"the working directory '{config.WorkingDir}' is invalid, it needs to be an absolute path"
+            )
+        config.WorkingDir = clean(config.WorkingDir)
+    if config.StopSignal:
+        parse_signal(config.StopSignal)
+    for variable in config.Env or []:
+        if not variable.partition("=")[0]:
+            raise InvalidArgument(f"invalid environment variable: {variable}")
+    if any("\0" in text for text in _texts(config)):
+        raise InvalidArgument("invalid NUL character in the container's configuration")
+
+
+def _texts(config: ContainerConfig) -> Iterable[str]:
+    yield from (config.Hostname, config.Domainname, config.User, config.WorkingDir)
+    yield from config.Env or []
+    yield from config.Cmd or []
+    yield from config.Entrypoint or []
+
+
+def clean(path: str) -> str:
+    """An absolute path without "." and "..", as Go's path.Clean ("//x" is "/x")."""
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def check_host_config(config: ContainerConfig, host: HostConfig, daemon: EngineConfig) -> list[str]:
+    """Raise what is wrong with `host`; returns warnings to show the client."""
+    _check_restart(host)
+    _check_modes(config, host)
+    check_bindings(host.PortBindings)
+    for name, capabilities in (("CapAdd", host.CapAdd), ("CapDrop", host.CapDrop)):
+        _check_capabilities(name, capabilities or [])
+    for entry in host.ExtraHosts or []:
+        _check_extra_host(entry)
+    if "" in (host.Annotations or {}):
+        raise InvalidArgument("invalid Annotations: the empty string is not permitted as an annotation key")
+    if host.Isolation not in ("", "default"):
+        raise InvalidArgument(f"invalid isolation ({host.Isolation}): linux only supports 'default'")
+    if host.StorageOpt:
+        raise BadOption("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+    runtime = host.Runtime or daemon.default_runtime
+    if runtime not in ("wherry", "runc") and runtime not in daemon.runtimes:
+        raise InvalidArgument(f"unknown or invalid runtime name: {runtime}")
+    _check_security_options(host)
+    check_log_config(host.LogConfig.Type, host.LogConfig.Config or {})
+    return _check_resources(host) + _network_warnings(host)
+
+
+def _check_restart(host: HostConfig) -> None:
+    policy = host.RestartPolicy
+    if policy.Name not in _RESTART_POLICIES:
+        raise InvalidArgument(
+            f"invalid restart policy: unknown policy '{policy.Name}'; "
+            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        )
+    if policy.MaximumRetryCount < 0:
+        raise InvalidArgument("invalid restart policy: maximum retry count cannot be negative")
+    if policy.MaximumRetryCount and policy.Name != "on-failure":
+        raise InvalidArgument("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if host.AutoRemove and policy.Name not in ("", "no"):
+        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
+
+
+def _check_modes(config: ContainerConfig, host: HostConfig) -> None:
+    for what, mode, allowed in (
+        ("PID", host.PidMode, ("", "host")),
+        ("UTS", host.UTSMode, ("", "host")),
+        ("IPC", host.IpcMode, ("", "host", "private", "shareable", "none")),
+        ("cgroup namespace", host.CgroupnsMode, ("", "host", "private")),
+    ):
+        joins = what in ("PID", "IPC") and mode.startswith("container:") and len(mode) > len("container:")
+        if mode not in allowed and not joins:
+            raise InvalidArgument(f"invalid {what} mode: {mode}")
+    if host.UsernsMode not in ("", "host"):
+        raise InvalidArgument(f"invalid user namespace mode: {host.UsernsMode}")
+    if host.UTSMode == "host" and config.Hostname:
+        raise InvalidArgument("conflicting options: hostname and the UTS mode")
+    if host.NetworkMode.startswith("container:"):
+        _check_joined_network(config, host)
+    elif host.NetworkMode == "host" and host.Links:
+        raise InvalidArgument(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
+        )
+
+
+def _check_joined_network(config: ContainerConfig, host: HostConfig) -> None:
+    if host.NetworkMode == "container:":
+        raise InvalidArgument("invalid network mode: invalid container format container:<name|id>")
+    conflicts = (
+        (config.Hostname, "hostname and the network mode"),
+        (
+            host.Links,
+            "container type network can't be used with links. This would result in undefined behavior",
+        ),
+        (host.Dns, "dns and the network mode"),
+        (host.ExtraHosts, "custom host-to-IP mapping and the network mode"),
+        (host.PortBindings or host.PublishAllPorts, "port publishing and the container type network mode"),
+        (config.ExposedPorts, "port exposing and the container type network mode"),
+    )
+    for given, text in conflicts:
+        if given:
+            raise InvalidArgument(f"conflicting options: {text}")
+
+
+def _check_capabilities(option: str, names: list[str]) -> None:
+    for name in names:
+        full = name.upper() if name.upper().startswith("CAP_") else f"CAP_{name.upper()}"
+        if full not in CAPABILITIES and full != "CAP_ALL":
+            raise InvalidArgument(f'invalid {option}: unknown capability: "{full}"')
+
+
+def _check_extra_host(entry: str) -> None:
+    name, colon, address = entry.partition(":")
+    if not colon or not name:
+        raise InvalidArgument(f'bad format for add-host: "{entry}"')
+    if address != "host-gateway" and not _is_address(address.strip("[]")):
+        raise InvalidArgument(f'invalid IP address in add-host: "{address}"')
+
+
+def _is_address(text: str) -> bool:
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_security_options(host: HostConfig) -> None:
+    for option in host.SecurityOpt or []:
+        if option == "no-new-privileges":
+            continue
+        separator = "=" if "=" in option else ":"
+        key, found, value = option.partition(separator)
+        if not found:
+            raise BadOption(f'invalid --security-opt 1: "{option}"')
+        known = key in ("label", "apparmor", "seccomp", "writable-cgroups") or (
+            key == "no-new-privileges" and value in ("true", "false")
+        )
+        if not known:
+            raise BadOption(f'invalid --security-opt 2: "{option}"')
+
+
+def check_log_config(driver: str, options: dict[str, str]) -> None:
+    """Raise `InvalidArgument` for a log driver that does not exist or an option it does not have."""
+    if driver not in ("", "json-file", "local", "none"):
+        raise InvalidArgument(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
+    mode = options.get("mode", "blocking")
+    if mode not in ("", "blocking", "non-blocking"):
+        raise InvalidArgument(f"logger: logging mode not supported: {mode}")
+    allowed = _LOG_OPTIONS.get(driver or "json-file")
+    for name in options:
+        if allowed is not None and name not in allowed | _COMMON_LOG_OPTIONS:
+            text = "for json-file log driver" if driver != "local" else "for log driver local"
+            raise InvalidArgument(f"unknown log opt '{name}' {text}")
+
+
+def _check_resources(host: HostConfig) -> list[str]:
+    warnings: list[str] = []
+    if not -1000 <= host.OomScoreAdj <= 1000:
+        raise InvalidArgument(f"Invalid value {host.OomScoreAdj}, range for oom score adj is [-1000, 1000]")
+    if host.ShmSize < 0:
+        raise InvalidArgument("SHM size can not be less than 0")
+    _check_memory(host)
+    if host.OomKillDisable and not host.Memory:
+        warnings.append(
+            "OOM killer is disabled for the container, but no memory limit is set, "
+            "this can result in the system running out of resources."
+        )
+    _check_cpu(host)
+    for what, wanted, path, noun in (
+        ("cpus", host.CpusetCpus, "/sys/devices/system/cpu/online", "CPUs"),
+        ("mems", host.CpusetMems, "/sys/devices/system/node/online", "memory nodes"),
+    ):
+        _check_cpuset(what, wanted, path, noun)
+    if host.BlkioWeight and not 10 <= host.BlkioWeight <= 1000:
+        raise InvalidArgument("Range of blkio weight is from 10 to 1000")
+    return warnings
+
+
+def _check_memory(host: HostConfig) -> None:
+    if host.Memory and host.Memory < MINIMUM_MEMORY:
+        raise InvalidArgument("Minimum memory limit allowed is 6MB")
+    if host.Memory and 0 < host.MemorySwap < host.Memory:
+        raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if not host.Memory and host.MemorySwap > 0:
+        raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if host.MemorySwappiness is not None and not -1 <= host.MemorySwappiness <= 100:
+        raise InvalidArgument(
+            f"Invalid value: {host.MemorySwappiness}, valid memory swappiness range is 0-100"
+        )
+    if host.MemoryReservation and host.MemoryReservation < MINIMUM_MEMORY:
+        raise InvalidArgument("Minimum memory reservation allowed is 6MB")
+    if host.Memory and host.MemoryReservation > host.Memory:
+        raise InvalidArgument("Minimum memory limit can not be less than memory reservation limit, see usage")
+
+
+def _check_cpu(host: HostConfig) -> None:
+    if host.CpuShares < 0:
+        raise InvalidArgument(f"invalid CPU shares ({host.CpuShares}): value must be a positive integer")
+    if host.NanoCpus and host.CpuPeriod:
+        raise InvalidArgument("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+    if host.NanoCpus and host.CpuQuota:
+        raise InvalidArgument("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
+    count = os.cpu_count() or 1
+    if host.NanoCpus < 0 or host.NanoCpus > count * 1_000_000_000:
+        raise InvalidArgument(
+            f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
+        )
+    if host.CpuPeriod and not 1000 <= host.CpuPeriod <= 1_000_000:
+        raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+    if 0 < host.CpuQuota < 1000:
+        raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if host.CpuRealtimePeriod and host.CpuRealtimeRuntime > host.CpuRealtimePeriod:
+        raise InvalidArgument("cpu real-time runtime cannot be higher than cpu real-time period")
+
+
+def _check_cpuset(what: str, wanted: str, online: str, noun: str) -> None:
+    if not wanted:
+        return
+    asked = parse_cpuset(wanted)
+    if asked is None:
+        raise InvalidArgument(f"Invalid value {wanted} for cpuset {what}: invalid format: {wanted}")
+    try:
+        with open(online, encoding="ascii") as file:
+            available = file.read().strip()
+    except OSError:
+        available = "0"
+    if not asked <= (parse_cpuset(available) or set()):
+        raise InvalidArgument(f"Requested {noun} are not available - requested {wanted}, available: {available}")
+
+
+def parse_cpuset(text: str) -> set[int] | None:
+    """"0-2,4" as a set; None when it is no such list."""
+    out: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or len(first) > 6 or len(last) > 6:
+            return None
+        out.update(range(int(first), int(last or first) + 1))
+    return out
+
+
+def _network_warnings(host: HostConfig) -> list[str]:
+    if host.NetworkMode == "host" and (host.PortBindings or host.PublishAllPorts):
+        return ["Published ports are discarded when using host network mode"]
+    return []

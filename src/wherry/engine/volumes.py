@@ -1,0 +1,128 @@
+"""Volumes of the local driver: a row and a directory `volumes/<name>/_data`, which only an explicit removal deletes."""
+
+import json
+import os
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from wherry.errors import Conflict, InvalidArgument, NotFound, Unimplemented
+from wherry.failpoint import hit
+from wherry.store.db import Database
+from wherry.store.paths import Paths
+
+ANONYMOUS_LABEL = "com.docker.volume.anonymous"
+
+_VALID_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+
+
+class Volume(Struct):
+    """The record of a volume; `created` in ns."""
+
+    name: str
+    created: int
+    anonymous: bool
+    driver: str
+    labels: dict[str, str]
+    options: dict[str, str]
+    mountpoint: str
+
+
+class VolumeStore:
+    """All volumes of one engine."""
+
+    def __init__(self, db: Database, paths: Paths) -> None:
+        self._db = db
+        self._paths = paths
+
+    def create(
+        self,
+        name: str | None,
+        *,
+        driver: str = "local",
+        labels: dict[str, str] | None = None,
+        options: dict[str, str] | None = None,
+    ) -> tuple[Volume, bool]:
+        """The volume `name`, made if there is none (None: a new anonymous one), and whether it was made.
+
+        Raises `InvalidArgument` for a bad name, `NotFound` for an unknown driver, `Conflict` when it exists with
+        another driver, `Unimplemented` for driver options.
+        """
+        anonymous = not name
+        name = name or secrets.token_hex(32)
+        check_name(name, driver)
+        if options:
+            raise Unimplemented(f"create {name}: options of the local volume driver are not supported: {options}")
+        existing = self.find(name)
+        if existing is not None:
+            return existing, False
+        labels = dict(labels or {}) | ({ANONYMOUS_LABEL: ""} if anonymous else {})
+        os.makedirs(self._paths.volume(name), mode=0o755, exist_ok=True)
+        hit("engine.volume.after_directory")
+        self._db.execute(
+            "INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?)",
+            (name, time.time_ns(), anonymous, driver, json.dumps(labels), "{}"),
+        )
+        return self.get(name), True
+
+    def find(self, name: str) -> Volume | None:
+        """By exact name."""
+        row = self._db.one("SELECT * FROM volumes WHERE name = ?", (name,))
+        return None if row is None else self._volume(row)
+
+    def get(self, name: str) -> Volume:
+        """By exact name; raises `NotFound`."""
+        volume = self.find(name)
+        if volume is None:
+            raise NotFound(f"get {name}: no such volume")
+        return volume
+
+    def list(self) -> list[Volume]:
+        """All volumes, oldest first."""
+        return [self._volume(row) for row in self._db.all("SELECT * FROM volumes ORDER BY created")]
+
+    def remove(self, name: str, users: list[str]) -> Path | None:
+        """Forget the volume and move its data into the trash; the caller deletes the path returned (None when there
+        was no data). Raises `NotFound`, or `Conflict` when containers (`users`: ids) refer to it."""
+        self.get(name)
+        if users:
+            raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+        trashed = self._paths.trash / f"volume-{name[:64]}-{secrets.token_hex(6)}"
+        try:
+            os.rename(self._paths.volumes / name, trashed)
+        except FileNotFoundError:
+            trashed = None
+        hit("engine.volume.after_rename")
+        self._db.execute("DELETE FROM volumes WHERE name = ?", (name,))
+        return trashed
+
+    def _volume(self, row: tuple[Any, ...]) -> Volume:
+        name, created, anonymous, driver, labels, options = row
+        return Volume(
+            name=name,
+            created=created,
+            anonymous=bool(anonymous),
+            driver=driver,
+            labels=json.loads(labels),
+            options=json.loads(options),
+            mountpoint=str(self._paths.volume(name)),
+        )
+
+
+def check_name(name: str, driver: str) -> None:
+    """Raise what Docker raises for a name or driver it cannot use."""
+    if driver not in ("", "local"):
+        raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
+    if len(name) == 1:
+        raise InvalidArgument(
+            f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )
+    if not _VALID_NAME.fullmatch(name) or len(name) > 255:
+        raise InvalidArgument(
+            f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+        )

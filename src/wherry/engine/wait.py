@@ -1,0 +1,45 @@
+"""Wait for a container: registered at once, so that the reply's head can go out before the end comes."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from wherry.engine.containers import Entry
+from wherry.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+CONDITIONS = ("not-running", "next-exit", "removed")
+
+
+class Waiter:
+    """A registered wait; `await result()` once."""
+
+    def __init__(self, entry: Entry, future: "asyncio.Future[tuple[int, str | None]]") -> None:
+        self._entry = entry
+        self._future = future
+
+    async def result(self) -> tuple[int, str | None]:
+        """(exit code, error text or None) when the condition is met."""
+        return await self._future
+
+    def cancel(self) -> None:
+        """The client went away."""
+        self._future.cancel()
+        self._entry.waits = [wait for wait in self._entry.waits if wait.future is not self._future]
+
+
+async def wait(engine: "Engine", ref: str, condition: str = "not-running") -> Waiter:
+    """Register a wait for `not-running` (at once when it does not run), `next-exit`, or `removed`.
+
+    Raises `NotFound`, or `InvalidArgument` for another condition. POST /containers/{id}/wait.
+    """
+    if condition not in ("", *CONDITIONS):
+        raise InvalidArgument(f'invalid condition: "{condition}"')
+    entry = engine.containers.lookup(ref)
+    if condition in ("", "not-running") and entry.status not in ("running", "paused", "restarting"):
+        future = asyncio.get_running_loop().create_future()
+        future.set_result((entry.record.state.exit_code, None))
+    else:
+        future = entry.wait(removal=condition == "removed")
+    return Waiter(entry, future)
