@@ -1,0 +1,1 @@
+"""Tar archives and compression: reading hostile ones, writing reproducible ones, unpacking layers."""

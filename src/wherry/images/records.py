@@ -1,0 +1,336 @@
+"""What the database knows of images, and the `Image` that the rest of the engine sees.
+
+    layers        one row per unpacked layer: what is in `layers/`
+    images        one row per image (its id is the digest of its config), with the manifest that describes it
+    image_layers  the layers of an image, lowest first, each with the blob it came from
+    tags          names: `docker.io/library/x:latest`, or `docker.io/library/x@sha256:…` (of a manifest)
+
+Rows name what exists: content first, then the row. What no row names is garbage.
+"""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from wherry.errors import Internal, NotFound
+from wherry.images import oci
+from wherry.images.content.store import ContentStore
+from wherry.images.references import Reference, parse
+from wherry.store.db import Database
+
+log = logging.getLogger(__name__)
+
+MIGRATIONS = (
+    """
+    CREATE TABLE layers (
+        diff_id TEXT PRIMARY KEY,
+        size INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE images (
+        id TEXT PRIMARY KEY,
+        manifest TEXT NOT NULL,
+        manifest_type TEXT NOT NULL,
+        manifest_size INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        parent TEXT NOT NULL,
+        loaded_ns INTEGER NOT NULL,
+        tagged_ns INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE image_layers (
+        image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        diff_id TEXT NOT NULL REFERENCES layers (diff_id),
+        blob TEXT NOT NULL,
+        PRIMARY KEY (image, position)
+    ) STRICT;
+    CREATE INDEX image_layers_by_diff_id ON image_layers (diff_id);
+    CREATE INDEX image_layers_by_blob ON image_layers (blob);
+    CREATE TABLE tags (
+        name TEXT PRIMARY KEY,
+        image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE
+    ) STRICT;
+    CREATE INDEX tags_by_image ON tags (image)
+    """,
+)
+
+
+class HistoryItem(NamedTuple):
+    """One line of `docker history`, newest first; `created` in Unix seconds, `size` in bytes."""
+
+    id: str
+    created: int
+    created_by: str
+    tags: list[str] | None
+    size: int
+    comment: str
+
+
+class Image(msgspec.Struct, frozen=True):
+    """An image as the engine sees it. `config` is the "config" object of the image's own JSON as it came; sizes are
+    in bytes, -1 where not asked for; `created` is RFC 3339 text or empty; digests have their `sha256:`."""
+
+    id: str
+    repo_tags: list[str]
+    repo_digests: list[str]
+    created: str
+    created_ns: int
+    size: int
+    architecture: str
+    os: str
+    variant: str
+    os_version: str
+    config: dict[str, Any]
+    diff_ids: list[str]
+    history: list[oci.History]
+    parent: str
+    comment: str
+    author: str
+    docker_version: str
+    manifest: oci.Descriptor
+    tagged_ns: int
+    shared_size: int = -1
+    containers: int = -1
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels, empty when the image has none or has nonsense there."""
+        labels = self.config.get("Labels")
+        return labels if isinstance(labels, dict) else {}
+
+
+class LayerRow(NamedTuple):
+    """A layer of a new image: `size` unpacked, `blob` the digest of the blob it comes from."""
+
+    diff_id: str
+    size: int
+    blob: str
+
+
+def created_ns(text: str | None) -> int:
+    """An RFC 3339 time in nanoseconds since 1970; 0 for what is none."""
+    if not text:
+        return 0
+    try:
+        head, dot, tail = text.partition(".")
+        digits = len(tail) - len(tail.lstrip("0123456789"))
+        moment = datetime.fromisoformat(head + tail[digits:] if dot else text)
+        return int(moment.timestamp()) * 10**9 + (int(tail[:digits][:9].ljust(9, "0")) if digits else 0)
+    except (ValueError, OverflowError):
+        return 0
+
+
+class Records:
+    """The tables, and the images they and the content store make together."""
+
+    def __init__(self, db: Database, content: ContentStore) -> None:
+        self._db = db
+        self._content = content
+        self._cache: dict[str, Image] = {}
+        self._cache_lock = threading.Lock()
+
+    # images
+
+    def ids(self) -> list[str]:
+        """The ids of all images."""
+        return [str(row[0]) for row in self._db.all("SELECT id FROM images ORDER BY id")]
+
+    def image(self, image_id: str) -> Image:
+        """The image with this full id, with its names of this moment. Raises `NotFound`, or `Internal` when its
+        config is damaged."""
+        image = self._immutable(image_id)
+        row = self._db.one("SELECT parent, tagged_ns FROM images WHERE id = ?", (image_id,))
+        if row is None:
+            raise NotFound(f"No such image: {image_id}")
+        tags, digests = self._names(image_id)
+        parent, tagged_ns = str(row[0]), _int(row[1])
+        return msgspec.structs.replace(image, repo_tags=tags, repo_digests=digests, parent=parent, tagged_ns=tagged_ns)
+
+    def images(self) -> list[Image]:
+        """All images; one whose config is damaged is left out and logged."""
+        images = []
+        for image_id in self.ids():
+            try:
+                images.append(self.image(image_id))
+            except NotFound:  # removed meanwhile, or its config lost
+                log.warning("image %s cannot be shown: its config is missing", image_id)
+            except Internal as error:
+                log.warning("image %s cannot be shown: %s", image_id, error)
+        return images
+
+    def find(self, term: str) -> str | None:
+        """The id of the one image whose id begins with `term` (with or without `sha256:`), or None."""
+        prefix = term.removeprefix("sha256:")
+        if not prefix or len(prefix) > 64 or not set(prefix) <= set("0123456789abcdef"):
+            return None
+        sql = "SELECT id FROM images WHERE id >= ? AND id < ? LIMIT 2"
+        rows = self._db.all(sql, (f"sha256:{prefix}", f"sha256:{prefix}g"))
+        return str(rows[0][0]) if len(rows) == 1 else None
+
+    def children(self, image_id: str) -> list[str]:
+        """The ids of the images whose parent is this one."""
+        return [str(row[0]) for row in self._db.all("SELECT id FROM images WHERE parent = ?", (image_id,))]
+
+    def _immutable(self, image_id: str) -> Image:
+        with self._cache_lock:
+            image = self._cache.get(image_id)
+        if image is None:
+            image = self._read(image_id)
+            with self._cache_lock:
+                self._cache[image_id] = image
+        return image
+
+    def _read(self, image_id: str) -> Image:
+        sql = "SELECT manifest, manifest_type, manifest_size, size FROM images WHERE id = ?"
+        row = self._db.one(sql, (image_id,))
+        if row is None:
+            raise NotFound(f"No such image: {image_id}")
+        data = self._content.read(image_id, oci.CONFIG_MAX)
+        if f"sha256:{hashlib.sha256(data).hexdigest()}" != image_id:
+            raise Internal(f"image {image_id}: its config is damaged on disk")
+        config = oci.decode(data, oci.ImageConfig, "image config", limit=oci.CONFIG_MAX)
+        return Image(
+            id=image_id,
+            repo_tags=[],
+            repo_digests=[],
+            created=config.created or "",
+            created_ns=created_ns(config.created),
+            size=_int(row[3]),
+            architecture=config.architecture,
+            os=config.os,
+            variant=config.variant,
+            os_version=config.os_version,
+            config=config.config or {},
+            diff_ids=config.rootfs.diff_ids,
+            history=config.history or [],
+            parent="",
+            comment=config.comment,
+            author=config.author,
+            docker_version=config.docker_version,
+            manifest=oci.Descriptor(str(row[1]), str(row[0]), _int(row[2])),
+            tagged_ns=0,
+        )
+
+    # names
+
+    def _names(self, image_id: str) -> tuple[list[str], list[str]]:
+        tags: list[str] = []
+        digests: list[str] = []
+        for reference in self.references(image_id):
+            (digests if reference.digest else tags).append(reference.familiar)
+        return tags, digests
+
+    def references(self, image_id: str) -> list[Reference]:
+        """The names of an image, sorted."""
+        rows = self._db.all("SELECT name FROM tags WHERE image = ? ORDER BY name", (image_id,))
+        return [parse(str(row[0])) for row in rows]
+
+    def lookup(self, reference: Reference) -> str | None:
+        """The id of the image of that name; a digest in the name decides over a tag."""
+        name = reference._replace(tag="") if reference.digest else reference.tagged()
+        row = self._db.one("SELECT image FROM tags WHERE name = ?", (str(name),))
+        return str(row[0]) if row else None
+
+    def tag(self, reference: Reference, image_id: str) -> str | None:
+        """Point a name to an image; returns the id it pointed to before."""
+        with self._db.transaction() as tx:
+            before = tx.execute("SELECT image FROM tags WHERE name = ?", (str(reference),)).fetchone()
+            tx.execute("INSERT OR REPLACE INTO tags VALUES (?, ?)", (str(reference), image_id))
+            tx.execute("UPDATE images SET tagged_ns = ? WHERE id = ?", (time.time_ns(), image_id))
+        return before[0] if before else None
+
+    def untag(self, reference: Reference) -> bool:
+        """Remove a name; whether it was there."""
+        name = reference._replace(tag="") if reference.digest else reference
+        return self._db.execute("DELETE FROM tags WHERE name = ?", (str(name),)) > 0
+
+    # adding and removing
+
+    def add(self, image_id: str, manifest: oci.Descriptor, layers: list[LayerRow], parent: str) -> None:
+        """Write the rows of an image whose content is on disk, in one transaction; one that exists stays as it is."""
+        with self._db.transaction() as tx:
+            if tx.execute("SELECT 1 FROM images WHERE id = ?", (image_id,)).fetchone():
+                return
+            size = sum(layer.size for layer in layers)
+            now = time.time_ns()
+            tx.execute(
+                "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+                (image_id, manifest.digest, manifest.media_type, manifest.size, size, parent, now),
+            )
+            for position, layer in enumerate(layers):
+                tx.execute("INSERT OR IGNORE INTO layers VALUES (?, ?)", (layer.diff_id, layer.size))
+                row = (image_id, position, layer.diff_id, layer.blob)
+                tx.execute("INSERT INTO image_layers VALUES (?, ?, ?, ?)", row)
+
+    def delete(self, image_id: str) -> None:
+        """Remove the rows of an image, its names, and of the layers that only it had."""
+        with self._db.transaction() as tx:
+            tx.execute("DELETE FROM images WHERE id = ?", (image_id,))
+            tx.execute("DELETE FROM layers WHERE diff_id NOT IN (SELECT diff_id FROM image_layers)")
+        with self._cache_lock:
+            self._cache.pop(image_id, None)
+
+    # layers and blobs
+
+    def layer_rows(self, image_id: str) -> list[LayerRow]:
+        """The layers of an image, lowest first."""
+        sql = """SELECT i.diff_id, l.size, i.blob FROM image_layers i JOIN layers l USING (diff_id)
+                 WHERE i.image = ? ORDER BY i.position"""
+        return [LayerRow(str(d), _int(s), str(b)) for d, s, b in self._db.all(sql, (image_id,))]
+
+    def layer_of_blob(self, blob: str) -> LayerRow | None:
+        """The layer that a blob is known to hold."""
+        return self._layer("i.blob = ?", blob)
+
+    def layer(self, diff_id: str) -> LayerRow | None:
+        """A known layer, with one of the blobs that hold it."""
+        return self._layer("i.diff_id = ?", diff_id)
+
+    def _layer(self, where: str, value: str) -> LayerRow | None:
+        sql = (
+            f"SELECT i.diff_id, l.size, i.blob FROM image_layers i JOIN layers l USING (diff_id) WHERE {where} LIMIT 1"
+        )
+        row = self._db.one(sql, (value,))
+        return LayerRow(str(row[0]), _int(row[1]), str(row[2])) if row else None
+
+    def diff_ids(self) -> set[str]:
+        """All layers that some image has."""
+        return {str(row[0]) for row in self._db.all("SELECT diff_id FROM layers")}
+
+    def blobs(self) -> set[str]:
+        """All blobs that some image needs: configs, manifests, layers."""
+        sql = "SELECT id FROM images UNION SELECT manifest FROM images UNION SELECT blob FROM image_layers"
+        return {str(row[0]) for row in self._db.all(sql)}
+
+    def index(self) -> list[oci.Descriptor]:
+        """The descriptors of `index.json`: one per tag, and one per image without."""
+        sql = """SELECT i.manifest, i.manifest_type, i.manifest_size, t.name FROM images i
+                 LEFT JOIN tags t ON t.image = i.id AND t.name NOT LIKE '%@%' ORDER BY t.name, i.id"""
+        return [_index_entry(*row) for row in self._db.all(sql)]
+
+
+def _index_entry(digest: object, media_type: object, size: object, name: object) -> oci.Descriptor:
+    annotations = {oci.CONTAINERD_NAME: str(name), oci.REF_NAME: str(name)} if name else None
+    return oci.Descriptor(str(media_type), str(digest), _int(size), annotations)
+
+
+def _int(value: object) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def chain_ids(diff_ids: Iterable[str]) -> list[str]:
+    """The chain id of each layer: what it and all below it are together (image-spec `config.md`)."""
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        if chain:
+            both = f"{chain[-1]} {diff_id}".encode()
+            chain.append(f"sha256:{hashlib.sha256(both).hexdigest()}")
+        else:
+            chain.append(diff_id)
+    return chain

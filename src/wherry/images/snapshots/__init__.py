@@ -1,0 +1,1 @@
+"""Unpacked layers and the drivers that make root file systems of them."""

@@ -1,0 +1,20 @@
+"""The overlay driver: layers are stacked as they are."""
+
+from pathlib import Path
+
+
+class OverlayDriver:
+    """Lower directories are the layers themselves."""
+
+    name = "overlay"
+
+    def lower(self, key: str, layers: list[Path]) -> list[Path]:
+        """The layers, top first."""
+        return layers
+
+    def release(self, key: str) -> None:
+        """Nothing is kept per image."""
+
+    def keys(self) -> set[str]:
+        """None."""
+        return set()

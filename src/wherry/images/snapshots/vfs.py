@@ -1,0 +1,188 @@
+"""The vfs driver: one merged copy per image, for hosts whose kernel or file system has no overlay.
+
+Slow and large, but it needs nothing of the kernel: layers are copied on top of each other, lowest first, and
+overlay's whiteouts and opaque marks are carried out. Copies are reflinks where the file system can.
+"""
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+from pathlib import Path
+
+from wherry.images.archive.extract import OPAQUE_XATTR, OPAQUE_XATTR_UNPRIVILEGED
+from wherry.images.snapshots.layers import sync_file_system
+from wherry.store.atomic import sync_directory
+
+_NEW = ".new-"
+_DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_COPY_SIZE = 1 << 30
+
+
+class VfsDriver:
+    """Merged trees in `root/<key's hex>`."""
+
+    name = "vfs"
+
+    def __init__(self, root: Path) -> None:
+        """`root`: a directory of the driver's own, made if missing."""
+        self._root = root
+        root.mkdir(mode=0o700, exist_ok=True)
+
+    def lower(self, key: str, layers: list[Path]) -> list[Path]:
+        """The one merged directory."""
+        target = self._root / key.removeprefix("sha256:")
+        if not target.is_dir():
+            self._build(target, layers)
+        return [target]
+
+    def release(self, key: str) -> None:
+        """Delete the merged directory."""
+        target = self._root / key.removeprefix("sha256:")
+        doomed = self._root / f"{_NEW}{secrets.token_hex(8)}"
+        try:
+            os.rename(target, doomed)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(doomed)
+
+    def keys(self) -> set[str]:
+        """The images that have a merged directory; what an interrupted build left is deleted on the way."""
+        for name in os.listdir(self._root):
+            if name.startswith(_NEW):
+                shutil.rmtree(self._root / name)
+        return {f"sha256:{name}" for name in os.listdir(self._root)}
+
+    def _build(self, target: Path, layers: list[Path]) -> None:
+        new = self._root / f"{_NEW}{secrets.token_hex(8)}"
+        os.mkdir(new, 0o755)
+        os.chmod(new, 0o755)
+        try:
+            for layer in reversed(layers):
+                _merge_paths(layer, new)
+            sync_file_system(self._root)
+            os.rename(new, target)
+        except BaseException:
+            shutil.rmtree(new)
+            raise
+        sync_directory(self._root)
+
+
+def _merge_paths(layer: Path, target: Path) -> None:
+    source_fd = os.open(layer, _DIR_FLAGS)
+    try:
+        target_fd = os.open(target, _DIR_FLAGS)
+        try:
+            _Merge().directory(source_fd, target_fd)
+        finally:
+            os.close(target_fd)
+    finally:
+        os.close(source_fd)
+
+
+class _Merge:
+    """Copies one layer over a tree; remembers inodes with several names, so that they keep being one file."""
+
+    def __init__(self) -> None:
+        self._links: dict[tuple[int, int], str] = {}
+
+    def directory(self, source: int, target: int) -> None:
+        """Copy everything below `source` into `target`, both descriptors of directories."""
+        for name in sorted(os.listdir(source)):
+            status = os.stat(name, dir_fd=source, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                self._subdirectory(source, target, name, status)
+                continue
+            _remove(target, name)
+            if not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
+                self._file(source, target, name, status)
+
+    def _subdirectory(self, source: int, target: int, name: str, status: os.stat_result) -> None:
+        source_fd = os.open(name, _DIR_FLAGS, dir_fd=source)
+        try:
+            if _is_opaque(source_fd) or not _is_directory(target, name):
+                _remove(target, name)
+                os.mkdir(name, 0o700, dir_fd=target)
+            target_fd = os.open(name, _DIR_FLAGS, dir_fd=target)
+            try:
+                self.directory(source_fd, target_fd)
+                os.fchown(target_fd, status.st_uid, status.st_gid)
+                _copy_xattrs(source_fd, target_fd)
+                os.fchmod(target_fd, stat.S_IMODE(status.st_mode))
+                os.utime(target_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+            finally:
+                os.close(target_fd)
+        finally:
+            os.close(source_fd)
+
+    def _file(self, source: int, target: int, name: str, status: os.stat_result) -> None:
+        inode = (status.st_dev, status.st_ino)
+        if inode in self._links:
+            os.link(self._links[inode], name, dst_dir_fd=target, follow_symlinks=False)
+            return
+        if stat.S_ISREG(status.st_mode):
+            _copy_regular(source, target, name, status)
+        elif stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+        else:
+            os.mknod(name, status.st_mode, status.st_rdev, dir_fd=target)
+        if not stat.S_ISREG(status.st_mode):
+            os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+            os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+            os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)
+        if status.st_nlink > 1:
+            self._links[inode] = os.path.join(os.readlink(f"/proc/self/fd/{target}"), name)
+
+
+def _copy_regular(source: int, target: int, name: str, status: os.stat_result) -> None:
+    source_fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        target_fd = os.open(name, flags, 0o600, dir_fd=target)
+        try:
+            while os.copy_file_range(source_fd, target_fd, _COPY_SIZE):
+                pass
+            os.fchown(target_fd, status.st_uid, status.st_gid)
+            _copy_xattrs(source_fd, target_fd)
+            os.fchmod(target_fd, stat.S_IMODE(status.st_mode))
+            os.utime(target_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+        finally:
+            os.close(target_fd)
+    finally:
+        os.close(source_fd)
+
+
+def _copy_xattrs(source_fd: int, target_fd: int) -> None:
+    for name in os.listxattr(source_fd):
+        if name not in (OPAQUE_XATTR, OPAQUE_XATTR_UNPRIVILEGED):
+            os.setxattr(target_fd, name, os.getxattr(source_fd, name))
+
+
+def _is_opaque(fd: int) -> bool:
+    for name in (OPAQUE_XATTR, OPAQUE_XATTR_UNPRIVILEGED):
+        try:
+            if os.getxattr(fd, name) == b"y":
+                return True
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOTSUP, errno.EPERM):
+                raise
+    return False
+
+
+def _is_directory(parent: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _remove(parent: int, name: str) -> None:
+    if _is_directory(parent, name):
+        shutil.rmtree(name, dir_fd=parent)
+        return
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        pass

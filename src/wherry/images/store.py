@@ -1,0 +1,414 @@
+"""The image store: the one door to this room.
+
+Everything here blocks and is called in worker threads. Writing is in this order, so that a crash leaves either the
+whole image or garbage that `collect_garbage` finds: blobs into `ingest/` and trees into `.new-*`; one syncfs for all;
+both renamed to their names, directories synced; rows in one transaction; `index.json` from the rows.
+
+A load that is under way holds leases (in memory: a crash frees them) on the blobs and layers it relies on, so that a
+removal at the same time leaves them.
+"""
+
+import builtins  # `list` is a method here
+import hashlib
+import logging
+import os
+import platform
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from wherry import failpoint
+from wherry.errors import Internal, NotFound
+from wherry.images import listing, oci, records, save
+from wherry.images.archive.compression import detect
+from wherry.images.archive.sources import StreamSource, open_plain
+from wherry.images.changes import apply_changes
+from wherry.images.content.store import ContentStore
+from wherry.images.incoming import Incoming, NewImage
+from wherry.images.load import Archive, KnownLayer, Progress, Resolver, make_manifest
+from wherry.images.records import HistoryItem, Image, Records
+from wherry.images.references import Reference, is_image_id, parse, parse_tag_target
+from wherry.images.removal import ImageUser, Removal, Users
+from wherry.images.snapshots.base import Driver
+from wherry.images.snapshots.layers import LayerStore, sync_file_system
+from wherry.images.snapshots.overlay import OverlayDriver
+from wherry.store.atomic import sync_directory
+from wherry.store.db import Database
+from wherry.store.paths import Paths
+
+__all__ = ["MIGRATIONS", "HistoryItem", "Image", "ImageStore", "ImageUser"]
+
+log = logging.getLogger(__name__)
+
+MIGRATIONS = records.MIGRATIONS
+
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "ppc64le": "ppc64le", "s390x": "s390x"}
+# The layer of an image without layers: overlay needs a lower directory. The digest is that of an empty archive.
+_EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+_IMPORT_PIECE = 1 << 20
+
+
+def host_platform() -> oci.Platform:
+    """The platform this machine runs."""
+    machine = platform.machine()
+    if machine.startswith("armv"):
+        return oci.Platform("arm", "linux", machine[3:5])
+    return oci.Platform(_MACHINES.get(machine, machine), "linux")
+
+
+class ImageStore:
+    """The images of one data root. Thread-safe."""
+
+    def __init__(self, db: Database, paths: Paths, driver: Driver | None = None) -> None:
+        """`driver` makes root file systems of layers; overlay when not given."""
+        self._paths = paths
+        self._content = ContentStore(paths)
+        self._records = Records(db, self._content)
+        self._db = db
+        self._layers = LayerStore(paths)
+        self._driver: Driver = driver or OverlayDriver()
+        self._lock = threading.RLock()  # held while content is published, or deleted
+        self._leases: Counter[str] = Counter()
+
+    # reading
+
+    def resolve(self, ref: str) -> Image:
+        """The image that `ref` names: a name with or without tag or digest, an id, a unique beginning of one.
+
+        Raises `NotFound` (`No such image: …`) and `InvalidArgument` for what no name can be.
+        """
+        return self._records.image(self._resolve(ref))
+
+    def _resolve(self, ref: str) -> str:
+        if is_image_id(ref):
+            found = self._records.find(ref)
+            if found is None:
+                raise NotFound(f"No such image: sha256:{ref.removeprefix('sha256:')}")
+            return found
+        reference = parse(ref)
+        found = self._records.lookup(reference) or self._records.find(ref)
+        if found is None:
+            raise NotFound(f"No such image: {reference.tagged().familiar}")
+        return found
+
+    def list(
+        self,
+        *,
+        all: bool = False,
+        filters: dict[str, builtins.list[str]] | None = None,
+        shared_size: bool = False,
+        in_use: Callable[[str], int] | None = None,
+    ) -> builtins.list[Image]:
+        """The images, newest first. `all` shows untagged parents too; `filters` are those of GET /images/json;
+        `in_use(id)` counts the containers of an image, for `containers`."""
+        images = self._records.images()
+        chosen = listing.select(
+            images,
+            show_all=all,
+            filters=filters or {},
+            find=self.resolve,
+            parents={image.parent for image in images if image.parent},
+        )
+        if shared_size:
+            sizes = {row.diff_id: row.size for image in images for row in self._records.layer_rows(image.id)}
+            shared = {image.id: image.shared_size for image in listing.with_shared_size(images, sizes)}
+            chosen = [msgspec.structs.replace(image, shared_size=shared[image.id]) for image in chosen]
+        if in_use is not None:
+            chosen = [msgspec.structs.replace(image, containers=in_use(image.id)) for image in chosen]
+        return chosen
+
+    def history(self, ref: str) -> builtins.list[HistoryItem]:
+        """How the image came to be, newest step first; ids and tags of the steps that are images here."""
+        image = self.resolve(ref)
+        sizes = iter([row.size for row in self._records.layer_rows(image.id)])
+        items = []
+        for step in image.history:
+            size = 0 if step.empty_layer else next(sizes, None)
+            if size is None:
+                raise Internal("too many non-empty layers in History section")
+            seconds = records.created_ns(step.created) // 10**9
+            items.append(HistoryItem("<missing>", seconds, step.created_by, None, size, step.comment))
+        items.reverse()
+        for at, item in enumerate(items):
+            items[at] = item._replace(id=image.id, tags=image.repo_tags or None)
+            if not image.parent or image.parent not in self._records.ids():
+                break
+            image = self._records.image(image.parent)
+        return items
+
+    def lower_dirs(self, image: Image) -> builtins.list[str]:
+        """The directories under a container of this image, TOP FIRST, at least one. Raises `Internal` when a layer is
+        gone from the disk."""
+        # overlay refuses a directory twice; the topmost of equal layers decides, whatever lies between
+        unique = list(dict.fromkeys(reversed(image.diff_ids)))
+        for diff_id in unique:
+            if not self._layers.has(diff_id):
+                raise Internal(f"layer {diff_id} of image {image.id} is missing on disk: load or pull the image again")
+        paths = [self._layers.path(diff_id) for diff_id in unique] or [self._empty_layer()]
+        return [os.fspath(path) for path in self._driver.lower(image.id, paths)]
+
+    def _empty_layer(self) -> Path:
+        with self._lock:
+            if not self._layers.has(_EMPTY_LAYER):
+                self._layers.commit({_EMPTY_LAYER: self._layers.begin()})
+        return self._layers.path(_EMPTY_LAYER)
+
+    # names
+
+    def tag(self, ref: str, target: str) -> Image:
+        """Give the image `ref` the name `target` too; returns it. Raises `NotFound`, `InvalidArgument`."""
+        reference = parse_tag_target(target)
+        image_id = self._resolve(ref)
+        self._records.tag(reference, image_id)
+        self._write_index()
+        return self._records.image(image_id)
+
+    # removing
+
+    def remove(
+        self, ref: str, *, force: bool = False, noprune: bool = False, users: Users
+    ) -> builtins.list[dict[str, str]]:
+        """`docker rmi`: Docker's list of `{"Untagged": name}` and `{"Deleted": digest}`. `users(id)` are the containers
+        of an image. Raises `NotFound`, and `Conflict` with Docker's words."""
+        image_id = self._resolve(ref)
+        removal = Removal(self._records, users, self._drop)
+        with self._lock:
+            try:
+                removal.remove(image_id, ref, force=force, prune=not noprune)
+            finally:
+                self._write_index()
+        return removal.deleted
+
+    def _drop(self, image_id: str) -> builtins.list[str]:
+        """Delete an image; return the chain ids that no image has any more, top first."""
+        image = self._records.image(image_id)
+        rows = self._records.layer_rows(image_id)
+        self._records.delete(image_id)
+        failpoint.hit("image-deleted")
+        self._driver.release(image_id)
+        self._sweep([image.id, image.manifest.digest, *(row.blob for row in rows)], [row.diff_id for row in rows])
+        left = {chain for other in self._records.images() for chain in records.chain_ids(other.diff_ids)}
+        return [chain for chain in reversed(records.chain_ids(image.diff_ids)) if chain not in left]
+
+    def _sweep(self, blobs: builtins.list[str], diff_ids: builtins.list[str]) -> None:
+        """Delete those of the blobs and layers that no row names and no load relies on."""
+        needed_blobs, needed_layers = self._records.blobs(), self._records.diff_ids()
+        for digest in blobs:
+            if digest not in needed_blobs and not self._leases[digest]:
+                self._content.delete(digest)
+        for diff_id in diff_ids:
+            if diff_id not in needed_layers and not self._leases[diff_id]:
+                self._layers.remove(diff_id)
+
+    # adding
+
+    def load(
+        self, stream: BinaryIO, *, platform: oci.Platform | None = None, progress: Progress | None = None
+    ) -> builtins.list[Image]:
+        """Load a docker-archive or OCI layout, compressed or not, from a stream read once to its end.
+
+        `progress` gets Docker's items: `{"status": "Loading layer", …}`, `{"stream": "Loaded image: x:latest\\n"}`.
+        Returns the images. Raises `InvalidArgument` for bad archives, `NotFound` for a platform that is not there,
+        `Unavailable` when the disk is about to be full, OSError; nothing is left behind then.
+        """
+        report = progress or _silent
+        source, _ = open_plain(StreamSource(stream))
+        with self._leased() as lease, self._incoming() as incoming:
+            archive = Archive(incoming, report, lambda digest: self._known(digest, lease))
+            archive.receive(source)
+            images = Resolver(archive, self._records, host_platform(), platform).images()
+            self._add(incoming, images)
+            self._announce(images, report)
+        return [self._records.image(image.id) for image in images]
+
+    def import_(
+        self,
+        stream: BinaryIO,
+        *,
+        reference: str = "",
+        changes: builtins.list[str] | None = None,
+        message: str = "",
+        platform: oci.Platform | None = None,
+        progress: Progress | None = None,
+    ) -> str:
+        """Make an image of one root file system's tar, compressed or not; returns its id.
+
+        `reference` is the name it gets ("" for none); `changes` see `changes.py`; `message` becomes the comment.
+        Raises as `load`.
+        """
+        name = parse_tag_target(reference) if reference else None
+        config = apply_changes({}, changes or [])
+        with self._leased(), self._incoming() as incoming:
+            layer = incoming.layer(lambda append: _copy(stream, append))
+            row, descriptor = layer.row(), layer.descriptor()
+            where = platform or host_platform()
+            data = _imported_config(config, where, row.diff_id, message or "Imported from -")
+            manifest, media_type = make_manifest(data, [descriptor])
+            names = [name] if name else []
+            image = NewImage(_sha256(data), data, manifest, media_type, [row], names)
+            self._add(incoming, [image])
+        return image.id
+
+    def save(self, refs: builtins.list[str], out: BinaryIO) -> None:
+        """`docker save`: write the images to `out`, each under the names it was asked for by. A repository without a
+        tag means all its tags, an id the image without a name. Raises `NotFound` before anything is written."""
+        chosen: dict[str, builtins.list[Reference]] = {}
+        for ref in refs:
+            for image_id, names in self._saved(ref):
+                kept = chosen.setdefault(image_id, [])
+                kept.extend(name for name in names if name not in kept)
+        with self._leased() as lease:
+            images = []
+            for image_id, names in chosen.items():
+                image = self._records.image(image_id)
+                lease(image.id, image.manifest.digest, *(row.blob for row in self._records.layer_rows(image_id)))
+                images.append((image, names))
+            save.write_archive(out, images, self._content)
+
+    def _saved(self, ref: str) -> builtins.list[tuple[str, builtins.list[Reference]]]:
+        if is_image_id(ref):
+            return [(self._resolve(ref), [])]
+        reference = parse(ref)
+        if not reference.tag and not reference.digest:
+            tags = [(i, r) for i in self._records.ids() for r in self._records.references(i) if not r.digest]
+            found = [(image_id, [r]) for image_id, r in tags if r.name == reference.name]
+            if found:
+                return found
+        image_id = self._records.lookup(reference)
+        if image_id is not None:
+            return [(image_id, [reference] if reference.tag and not reference.digest else [])]
+        image_id = self._records.find(ref)
+        if image_id is None:
+            raise NotFound(f"No such image: {reference.familiar}")
+        return [(image_id, [])]
+
+    def _incoming(self) -> Incoming:
+        return Incoming(self._content, self._layers, self._paths.layers)
+
+    def _known(self, digest: str, lease: Callable[..., None]) -> KnownLayer | None:
+        """A layer blob that is here with its tree; leased from now on."""
+        with self._lock:
+            row = self._records.layer_of_blob(digest)
+            if row is None or not self._layers.has(row.diff_id) or not self._content.has(digest):
+                return None
+            lease(digest, row.diff_id)
+        with open(self._content.path(digest), "rb") as file:
+            kind = detect(file.read(16))
+            size = os.fstat(file.fileno()).st_size
+        return KnownLayer(row, oci.Descriptor(oci.LAYER + (f"+{kind}" if kind else ""), digest, size))
+
+    def _add(self, incoming: Incoming, images: builtins.list[NewImage]) -> None:
+        """Make received images the store's, all or none."""
+        blobs: set[str] = set()
+        layers: set[str] = set()
+        for image in images:
+            incoming.document(image.config)
+            incoming.document(image.manifest)
+            blobs |= {image.id, _sha256(image.manifest), *(row.blob for row in image.layers)}
+            layers |= {row.diff_id for row in image.layers}
+        taken, trees = incoming.take(blobs, layers)
+        sync_file_system(self._paths.layers)
+        if os.stat(self._paths.layers).st_dev != os.stat(self._paths.content).st_dev:
+            sync_file_system(self._paths.content)
+        failpoint.hit("load-synced")
+        with self._lock:
+            self._content.publish(taken)
+            sync_directory(self._paths.blobs)
+            self._layers.commit(trees)
+            failpoint.hit("load-published")
+            with self._db.transaction():
+                for image in images:
+                    self._record(image)
+            failpoint.hit("load-recorded")
+            self._write_index()
+            self._sweep(sorted(blobs), [])  # manifests of images that were here already
+
+    def _record(self, image: NewImage) -> None:
+        descriptor = oci.Descriptor(image.manifest_type, _sha256(image.manifest), len(image.manifest))
+        self._records.add(image.id, descriptor, image.layers, image.parent)
+        for name in image.names:
+            self._records.tag(name, image.id)
+
+    def _announce(self, images: builtins.list[NewImage], report: Progress) -> None:
+        for image in images:
+            for name in image.names:
+                report({"stream": f"Loaded image: {name.familiar}\n"})
+        if not any(image.names for image in images):
+            for image in images:
+                report({"stream": f"Loaded image ID: {image.id}\n"})
+
+    @contextmanager
+    def _leased(self) -> Iterator[Callable[..., None]]:
+        """A function that keeps digests here until the block ends; what became garbage meanwhile goes then."""
+        held: builtins.list[str] = []
+
+        def lease(*digests: str) -> None:
+            with self._lock:
+                self._leases.update(digests)
+                held.extend(digests)
+
+        try:
+            yield lease
+        finally:
+            with self._lock:
+                self._leases.subtract(held)
+                self._sweep(held, held)
+
+    # upkeep
+
+    def collect_garbage(self) -> builtins.list[str]:
+        """Remove what no row names: interrupted loads and removals. At start only, before anything else runs.
+        Returns what was removed, for the log."""
+        with self._lock:
+            self._content.clear_ingest()
+            needed = self._records.blobs()
+            blobs = [digest for digest in self._content.digests() if digest not in needed]
+            for digest in blobs:
+                self._content.delete(digest)
+            trees = self._layers.collect(self._records.diff_ids() | {_EMPTY_LAYER})
+            for key in self._driver.keys() - set(self._records.ids()):
+                self._driver.release(key)
+            self._write_index()
+        return [*blobs, *trees]
+
+    def _write_index(self) -> None:
+        with self._lock:
+            self._content.write_index(self._records.index())
+
+
+def _silent(item: dict[str, Any]) -> None:
+    """Progress nobody asked for."""
+
+
+def _sha256(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _copy(stream: BinaryIO, append: Callable[[bytes | memoryview], None]) -> None:
+    source = StreamSource(stream)
+    while data := source.read(_IMPORT_PIECE):
+        append(data)
+
+
+def _imported_config(config: dict[str, Any], where: oci.Platform, diff_id: str, message: str) -> bytes:
+    now = time.time_ns()
+    seconds, nanoseconds = divmod(now, 10**9)
+    created = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+    image = oci.ImageConfig(
+        rootfs=oci.RootFS([diff_id]),
+        architecture=where.architecture,
+        os=where.os or "linux",
+        variant=where.variant,
+        created=created,
+        comment=message,
+        config=config,
+        history=[oci.History(created=created, comment=message)],
+    )
+    return oci.encode(image)
