@@ -116,14 +116,12 @@ class HttpHijack:
         self._owned = False
         if self._relay is not None:
             await self._relay.finish()
-        elif not self._connection.transport.is_closing():
-            if self._connection.transport.can_write_eof():
-                self._connection.transport.write_eof()
-            self._connection.transport.close()
+        elif self._raw is not None:
+            self._connection.close_politely()
 
     def _handler_ended(self) -> None:
         if self._owned:
-            self._connection.transport.close()
+            self._connection.close_politely()
 
 
 def _duplicate(connection: Connection) -> socket.socket:

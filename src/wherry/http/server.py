@@ -139,9 +139,11 @@ class Connection(asyncio.Protocol):
         self._expect_head(self._limits.head_s)
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         if self._raw is not None:
             self._raw.feed(data)
-        elif not self._deaf:
+        else:
             fresh = self.task is None and not self._http.started
             self._http.feed(data)
             if fresh:
@@ -152,6 +154,8 @@ class Connection(asyncio.Protocol):
         self._eof = True
         if self._raw is not None:
             self._raw.feed_eof()
+            if self._deaf:
+                self.transport.close()
             return True
         self._http.feed_eof()
         if self.task is None:
@@ -259,7 +263,7 @@ class Connection(asyncio.Protocol):
             self._streaming = False
         await self.drain()
         if self._closing or self._http.must_close:
-            self._close_politely()
+            self.close_politely()
             return
         self._http.next_cycle()
         self._body = None
@@ -374,11 +378,11 @@ class Connection(asyncio.Protocol):
             self._body.fail(error)
             return
         self._write_bare(error.status, error.message)
-        self._close_politely()
+        self.close_politely()
 
     def _refuse(self) -> None:
         self._write_bare(503, "too many connections")
-        self._close_politely()
+        self.close_politely()
 
     def _write_bare(self, status: int, message: str) -> None:
         """A reply outside any cycle of the framing."""
@@ -388,15 +392,17 @@ class Connection(asyncio.Protocol):
             % (status, _REASONS[status].encode(), len(body), body)
         )
 
-    def _close_politely(self) -> None:
+    def close_politely(self) -> None:
         """Close without a reset that would destroy the reply on its way: end our side, discard theirs for a while."""
         self._closing = self._deaf = True
         self._cancel_timer()
         if self._lost:
             return
-        if self._eof or self._http.request_complete:
+        if self._eof or (self._http.request_complete and self._raw is None):
             self.transport.close()
             return
+        if self._raw is not None:
+            self._raw.survives_loss = True  # the handler has done its part
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.transport.resume_reading()

@@ -101,13 +101,13 @@ class WebSocketHijack:
         self._owned = False
         if self._relay is not None:
             await self._relay.finish()
-        elif not self._connection.transport.is_closing():
+        elif self._raw is not None:
             self._connection.transport.write(self._codec.farewell())
-            self._connection.transport.close()
+            self._connection.close_politely()
 
     def _handler_ended(self) -> None:
         if self._owned:
-            self._connection.transport.close()
+            self._connection.close_politely()
 
 
 def _handshake(request: Request) -> bytes:

@@ -1,0 +1,57 @@
+"""The one place where errors meet HTTP."""
+
+import logging
+from http import HTTPStatus
+
+import msgspec
+
+from wherry.api import versions
+from wherry.api.versions import Version
+from wherry.errors import (
+    Conflict,
+    Forbidden,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    NotModified,
+    Unauthorized,
+    Unavailable,
+    Unimplemented,
+    WherryError,
+)
+from wherry.http.message import Response
+
+log = logging.getLogger(__name__)
+
+_STATUS: tuple[tuple[type[WherryError], HTTPStatus], ...] = (
+    (NotFound, HTTPStatus.NOT_FOUND),
+    (InvalidArgument, HTTPStatus.BAD_REQUEST),
+    (Conflict, HTTPStatus.CONFLICT),
+    (NotModified, HTTPStatus.NOT_MODIFIED),
+    (Unauthorized, HTTPStatus.UNAUTHORIZED),
+    (Forbidden, HTTPStatus.FORBIDDEN),
+    (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (Unimplemented, HTTPStatus.NOT_IMPLEMENTED),
+    (Internal, HTTPStatus.INTERNAL_SERVER_ERROR),
+)
+
+
+def explain(error: Exception) -> tuple[HTTPStatus, str]:
+    """The status and the text for the client. What is none of ours is a defect: logged with its traceback."""
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            return status, error.message
+    if isinstance(error, ConnectionError):
+        return HTTPStatus.BAD_REQUEST, "the client went away"
+    log.error("unexpected error, please report it", exc_info=error)
+    return HTTPStatus.INTERNAL_SERVER_ERROR, str(error) or type(error).__name__
+
+
+def respond(error: Exception, version: Version | None = None) -> Response:
+    """The reply that tells `error`: `{"message": ...}`, plain text to the oldest clients, nothing with 304."""
+    status, message = explain(error)
+    if status is HTTPStatus.NOT_MODIFIED:
+        return Response(status)
+    if version is not None and version < versions.JSON_ERRORS_SINCE:
+        return Response(status, f"{message}\n".encode(), content_type="text/plain; charset=utf-8")
+    return Response(status, msgspec.json.encode({"message": message}) + b"\n", content_type="application/json")

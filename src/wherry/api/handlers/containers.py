@@ -1,0 +1,148 @@
+"""/containers: create, list, inspect and the verbs of the life cycle."""
+
+from wherry.api import decode
+from wherry.api.context import Context, json_response
+from wherry.api.listing import select, sizes_of
+from wherry.api.shapes import containers as shapes
+from wherry.engine import create as engine_create
+from wherry.engine import remove as engine_remove
+from wherry.engine import rename as engine_rename
+from wherry.engine import resize as engine_resize
+from wherry.engine import start as engine_start
+from wherry.engine import stop as engine_stop
+from wherry.engine import top as engine_top
+from wherry.engine.model import Container, ContainerConfig, HostConfig, NetworkingConfig
+from wherry.errors import InvalidArgument, NotFound
+from wherry.http.message import Response
+
+_NO_CONFIG = "config cannot be empty in order to create a container"
+_NO_BODY = "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+
+
+async def list_(ctx: Context) -> Response:
+    entries = await select(ctx.engine, ctx.filters(), everything=ctx.flag("all"), limit=ctx.number("limit") or 0)
+    with_sizes = ctx.flag("size")
+    names = _ImageNames(ctx)
+    shown = []
+    for record in entries:
+        sizes = await sizes_of(ctx.engine, record) if with_sizes else None
+        shown.append(shapes.summary(record, await names.shown_for(record), sizes))
+    return json_response(shown)
+
+
+class _ImageNames:
+    """What to show for a container's image: the name it was created with while that name still means it, else the
+    id. Each name is resolved once per list."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._engine = ctx.engine
+        self._ids: dict[str, str | None] = {}
+
+    async def shown_for(self, record: Container) -> str:
+        asked = record.config.Image
+        if not asked or asked.startswith("sha256:"):
+            return asked or record.image_id
+        if asked not in self._ids:
+            self._ids[asked] = await self._engine.run_blocking(self._resolve, asked)
+        return asked if self._ids[asked] in (record.image_id, None) else record.image_id
+
+    def _resolve(self, name: str) -> str | None:
+        try:
+            return self._engine.images.resolve(name).id
+        except (NotFound, InvalidArgument):
+            return ""
+
+
+async def create(ctx: Context) -> Response:
+    data = await ctx.json()
+    if data is None or data == {}:
+        raise InvalidArgument(_NO_CONFIG)
+    if not isinstance(data, dict):
+        decode.convert(ContainerConfig, data)
+    host = decode.pop_any_case(data, "HostConfig")
+    networking = decode.pop_any_case(data, "NetworkingConfig")
+    result = await engine_create.create(
+        ctx.engine,
+        name=ctx.text("name") or None,
+        config=decode.convert(ContainerConfig, data),
+        host_config=decode.convert(HostConfig, host, ".HostConfig"),
+        networking=decode.convert(NetworkingConfig, networking, ".NetworkingConfig"),
+        platform=ctx.text("platform") or None,
+    )
+    return json_response({"Id": result.id, "Warnings": result.warnings}, 201)
+
+
+async def inspect(ctx: Context) -> Response:
+    entry = ctx.engine.containers.lookup(ctx.name)
+    record = entry.record
+    paths = ctx.engine.paths
+    shown = shapes.inspect(
+        record,
+        exec_ids=list(entry.exec_ids),
+        version=ctx.version,
+        data_dir=str(paths.container(record.id)),
+        rootfs=str(paths.bundle(record.id) / "rootfs"),
+        sizes=await sizes_of(ctx.engine, record) if ctx.flag("size") else None,
+    )
+    return json_response(shown)
+
+
+async def start(ctx: Context) -> Response:
+    if ctx.request.has_body and len(await ctx.request.body.read(decode.MAX_JSON)) > 2:
+        raise InvalidArgument(_NO_BODY)
+    await engine_start.start(ctx.engine, ctx.name, detach_keys=ctx.text("detachKeys") or None)
+    return Response(204)
+
+
+async def stop(ctx: Context) -> Response:
+    await engine_stop.stop(ctx.engine, ctx.name, timeout=ctx.number("t"), signal=ctx.text("signal") or None)
+    return Response(204)
+
+
+async def restart(ctx: Context) -> Response:
+    await engine_stop.restart(ctx.engine, ctx.name, timeout=ctx.number("t"), signal=ctx.text("signal") or None)
+    return Response(204)
+
+
+async def kill(ctx: Context) -> Response:
+    await engine_stop.kill(ctx.engine, ctx.name, ctx.text("signal") or None)
+    return Response(204)
+
+
+async def pause(ctx: Context) -> Response:
+    await engine_stop.pause(ctx.engine, ctx.name)
+    return Response(204)
+
+
+async def unpause(ctx: Context) -> Response:
+    await engine_stop.unpause(ctx.engine, ctx.name)
+    return Response(204)
+
+
+async def rename(ctx: Context) -> Response:
+    await engine_rename.rename(ctx.engine, ctx.name, ctx.text("name"))
+    return Response(204)
+
+
+async def resize(ctx: Context) -> Response:
+    height, width = dimensions(ctx)
+    await engine_resize.resize(ctx.engine, ctx.name, height, width)
+    return Response(200)
+
+
+def dimensions(ctx: Context) -> tuple[int, int]:
+    """The height and width that the query asks a terminal to have."""
+    query = ctx.request.query
+    return decode.dimension(query, "h", "height"), decode.dimension(query, "w", "width")
+
+
+async def top(ctx: Context) -> Response:
+    titles, processes = await engine_top.top(ctx.engine, ctx.name, ctx.text("ps_args") or "-ef")
+    return json_response({"Processes": processes, "Titles": titles})
+
+
+async def remove(ctx: Context) -> Response:
+    await engine_remove.remove(
+        ctx.engine, ctx.name, force=ctx.flag("force"), volumes=ctx.flag("v"), link=ctx.flag("link")
+    )
+    return Response(204)

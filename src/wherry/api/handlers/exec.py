@@ -1,0 +1,103 @@
+"""/exec, and POST /containers/{name}/exec."""
+
+import logging
+from typing import Any
+
+from wherry.api import errors
+from wherry.api.context import Context, json_response
+from wherry.api.decode import convert, parse_console_size
+from wherry.api.handlers.containers import dimensions
+from wherry.api.versions import MULTIPLEXED_SINCE
+from wherry.engine import exec as engine_exec
+from wherry.engine.model import ExecConfig, ExecRecord
+from wherry.errors import InvalidArgument, WherryError
+from wherry.http.hijack import MULTIPLEXED_STREAM, RAW_STREAM, HttpHijack
+from wherry.http.message import Response
+from wherry.http.stdcopy import STDOUT, frame
+
+log = logging.getLogger(__name__)
+
+
+async def create(ctx: Context) -> Response:
+    data = await ctx.json(optional=True) or {}
+    config = convert(ExecConfig, data)
+    if not config.Cmd:
+        raise InvalidArgument("No exec command specified")
+    return json_response({"Id": await engine_exec.create_exec(ctx.engine, ctx.name, config)}, 201)
+
+
+async def inspect(ctx: Context) -> Response:
+    return json_response(shape(engine_exec.inspect_exec(ctx.engine, ctx.name)))
+
+
+def shape(record: ExecRecord) -> dict[str, Any]:
+    """GET /exec/{id}/json."""
+    process: dict[str, Any] = {
+        "tty": record.config.Tty,
+        "entrypoint": record.entrypoint,
+        "arguments": record.arguments,
+        "privileged": record.config.Privileged,
+    }
+    if record.config.User:
+        process["user"] = record.config.User
+    return {
+        "ID": record.id,
+        "Running": record.running,
+        "ExitCode": record.exit_code,
+        "ProcessConfig": process,
+        "OpenStdin": record.config.AttachStdin,
+        "OpenStderr": record.config.AttachStderr,
+        "OpenStdout": record.config.AttachStdout,
+        "CanRemove": record.can_remove,
+        "ContainerID": record.container_id,
+        "DetachKeys": record.config.DetachKeys,
+        "Pid": record.pid,
+    }
+
+
+async def resize(ctx: Context) -> Response:
+    engine_exec.inspect_exec(ctx.engine, ctx.name)
+    height, width = dimensions(ctx)
+    await engine_exec.resize_exec(ctx.engine, ctx.name, height, width)
+    return Response(200)
+
+
+async def start(ctx: Context) -> Response | None:
+    """Run it: in the background (`Detach`), or over this connection, where errors then come in band."""
+    engine_exec.inspect_exec(ctx.engine, ctx.name)  # an unknown one is still told as a 404
+    options = await ctx.json(optional=True) or {}
+    if not isinstance(options, dict):
+        raise InvalidArgument(
+            "invalid JSON: json: cannot unmarshal array into Go value of type container.ExecStartOptions"
+        )
+    lowered = {key.lower(): value for key, value in options.items()}
+    tty = lowered.get("tty") is True
+    size = parse_console_size(lowered.get("consolesize"), tty=tty)
+    if lowered.get("detach") is True:
+        await engine_exec.start_exec(ctx.engine, ctx.name, detach=True, tty=tty, console_size=size)
+        return Response(200)
+    takeover = HttpHijack(ctx.request)
+    try:
+        await engine_exec.start_exec(
+            ctx.engine,
+            ctx.name,
+            detach=False,
+            tty=tty,
+            console_size=size,
+            connection=takeover,
+            multiplexed_header=ctx.version >= MULTIPLEXED_SINCE,
+        )
+    except WherryError as error:
+        await _tell_in_band(takeover, error, ctx, tty=tty)
+    return None
+
+
+async def _tell_in_band(takeover: HttpHijack, error: WherryError, ctx: Context, *, tty: bool) -> None:
+    _status, message = errors.explain(error)
+    log.info("exec %s failed: %s", ctx.name, message)
+    if not takeover.accepted:
+        framed = not tty and takeover.upgraded and ctx.version >= MULTIPLEXED_SINCE
+        await takeover.accept(MULTIPLEXED_STREAM if framed else RAW_STREAM)
+    text = f"{message}\r\n".encode()
+    await takeover.write(text if tty else frame(STDOUT, text))
+    await takeover.close()

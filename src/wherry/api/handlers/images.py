@@ -1,0 +1,86 @@
+"""/images."""
+
+from collections.abc import Callable
+from typing import Any
+
+from wherry.api import decode, progress
+from wherry.api.context import Context, json_response
+from wherry.api.shapes import images as shapes
+from wherry.engine import images as engine_images
+from wherry.errors import InvalidArgument, Unimplemented
+from wherry.http.message import Response
+
+_FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "reference", "until"})
+
+
+async def list_(ctx: Context) -> Response:
+    filters = decode.accept_filters(ctx.filters(), _FILTERS)
+    images = await engine_images.list_images(
+        ctx.engine, all=ctx.flag("all"), filters=filters, shared_size=ctx.flag("shared-size")
+    )
+    return json_response([shapes.summary(image, ctx.version) for image in images])
+
+
+async def inspect(ctx: Context) -> Response:
+    def find() -> tuple[Any, list[str]]:
+        image = ctx.engine.images.resolve(ctx.name)
+        return image, ctx.engine.images.lower_dirs(image)
+
+    image, layers = await ctx.engine.run_blocking(find)
+    return json_response(shapes.inspect(image, layers, ctx.version))
+
+
+async def history(ctx: Context) -> Response:
+    items = await ctx.engine.run_blocking(ctx.engine.images.history, ctx.name)
+    return json_response([shapes.history(item) for item in items])
+
+
+async def tag(ctx: Context) -> Response:
+    repository, tag = ctx.text("repo"), ctx.text("tag")
+    await engine_images.tag(ctx.engine, ctx.name, f"{repository}:{tag}" if tag else repository)
+    return Response(201)
+
+
+async def remove(ctx: Context) -> Response:
+    removed = await engine_images.remove(ctx.engine, ctx.name, force=ctx.flag("force"), noprune=ctx.flag("noprune"))
+    return json_response(removed)
+
+
+async def load(ctx: Context) -> Response:
+    """POST /images/load: answers 200 whatever comes, and tells errors in band."""
+    file = ctx.request.body.as_file()
+
+    async def work(report: Callable[[progress.Step], None]) -> None:
+        await engine_images.load(ctx.engine, file, progress=report)
+
+    return await progress.respond(work, always_ok=True)
+
+
+async def create(ctx: Context) -> Response:
+    """POST /images/create: import from the body (`fromSrc=-`); pulling is for later."""
+    if ctx.text("fromImage"):
+        raise Unimplemented("not implemented: pulling images is not supported yet, use load or import")
+    if ctx.text("fromSrc") != "-":
+        raise Unimplemented("not implemented: importing from a URL is not supported, send the archive as the body")
+    return await _import(ctx)
+
+
+async def _import(ctx: Context) -> Response:
+    repository, tag = ctx.text("repo"), ctx.text("tag")
+    if tag and not repository:
+        raise InvalidArgument("invalid reference format")
+    file = ctx.request.body.as_file()
+
+    async def work(report: Callable[[progress.Step], None]) -> None:
+        image_id = await engine_images.import_(
+            ctx.engine,
+            file,
+            reference=f"{repository}:{tag}" if tag else repository or None,
+            changes=ctx.request.query.get("changes", []),
+            message=ctx.text("message"),
+            platform=ctx.text("platform") or None,
+            progress=report,
+        )
+        report({"status": image_id})
+
+    return await progress.respond(work)

@@ -1,0 +1,104 @@
+"""/containers/{name}/logs, wait, attach, attach/ws: replies that last."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from wherry.api import decode, errors
+from wherry.api.context import Context, json_bytes
+from wherry.api.versions import MULTIPLEXED_SINCE
+from wherry.engine import attach as engine_attach
+from wherry.engine import logs as engine_logs
+from wherry.engine import wait as engine_wait
+from wherry.errors import InvalidArgument, WherryError
+from wherry.http.hijack import MULTIPLEXED_STREAM, RAW_STREAM, HttpHijack
+from wherry.http.message import Response
+from wherry.http.websocket import WebSocketHijack
+
+log = logging.getLogger(__name__)
+
+
+async def logs(ctx: Context) -> Response:
+    """GET /containers/{name}/logs: framed without a terminal, raw with one; the head goes out at once."""
+    stdout, stderr = ctx.flag("stdout"), ctx.flag("stderr")
+    if not stdout and not stderr:
+        raise InvalidArgument("Bad parameters: you must choose at least one stream")
+    query = ctx.request.query
+    options = engine_logs.LogOptions(
+        follow=ctx.flag("follow"),
+        tail=_tail(ctx.text("tail")),
+        since_ns=decode.timestamp(query, "since"),
+        until_ns=decode.timestamp(query, "until"),
+        stdout=stdout,
+        stderr=stderr,
+        timestamps=ctx.flag("timestamps"),
+        details=ctx.flag("details"),
+    )
+    tty = ctx.engine.containers.lookup(ctx.name).record.config.Tty
+    stream = await engine_logs.logs(ctx.engine, ctx.name, options)
+    told = not tty and ctx.version >= MULTIPLEXED_SINCE
+    return Response(200, content_type=MULTIPLEXED_STREAM if told else RAW_STREAM, stream=stream)
+
+
+def _tail(value: str) -> int | None:
+    """How many lines from the end; None means all, as does anything that is no number."""
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
+
+
+async def wait(ctx: Context) -> Response:
+    """POST /containers/{name}/wait: the head tells the client that we are waiting, the body what came of it. The CLI
+    starts the container only after the head."""
+    waiter = await engine_wait.wait(ctx.engine, ctx.name, ctx.text("condition") or "not-running")
+    return Response(200, content_type="application/json", stream=_outcome(waiter))
+
+
+async def _outcome(waiter: Any) -> AsyncIterator[bytes]:
+    try:
+        status, error = await waiter.result()
+    except asyncio.CancelledError:
+        waiter.cancel()
+        raise
+    outcome: dict[str, Any] = {"StatusCode": status}
+    if error:
+        outcome["Error"] = {"Message": error}
+    yield json_bytes(outcome)
+
+
+async def attach(ctx: Context) -> None:
+    """POST /containers/{name}/attach. Even errors are written by hand: Docker has left HTTP by then."""
+    takeover = HttpHijack(ctx.request)
+    try:
+        await engine_attach.attach(ctx.engine, ctx.name, _attach_options(ctx, raw=False), takeover)
+    except WherryError as error:
+        status, message = errors.explain(error)
+        if takeover.accepted:
+            log.info("attach to %s ended: %s", ctx.name, message)
+        else:
+            await takeover.refuse(f"{status.value} {status.phrase}", message)
+        await takeover.close()
+
+
+async def attach_websocket(ctx: Context) -> None:
+    """GET /containers/{name}/attach/ws: the same in messages, never multiplexed."""
+    takeover = WebSocketHijack(ctx.request)
+    try:
+        await engine_attach.attach(ctx.engine, ctx.name, _attach_options(ctx, raw=True), takeover)
+    except WherryError as error:
+        if not takeover.accepted:
+            raise
+        log.info("attach to %s ended: %s", ctx.name, error)
+        await takeover.close()
+
+
+def _attach_options(ctx: Context, *, raw: bool) -> engine_attach.AttachOptions:
+    return engine_attach.AttachOptions(
+        stream=ctx.flag("stream"),
+        logs=ctx.flag("logs"),
+        stdin=ctx.flag("stdin"),
+        stdout=ctx.flag("stdout"),
+        stderr=ctx.flag("stderr"),
+        detach_keys=ctx.text("detachKeys"),
+        multiplexed_header=ctx.version >= MULTIPLEXED_SINCE,
+        raw=raw,
+    )

@@ -1,0 +1,18 @@
+"""How filters match: names and ids by regular expression, labels by key or key and value."""
+
+import re
+from collections.abc import Mapping
+
+
+def search(pattern: str, value: str) -> bool:
+    """The same, or found by the regular expression; a broken expression matches nothing."""
+    try:
+        return pattern == value or re.search(pattern, value) is not None
+    except re.error:
+        return False
+
+
+def has_label(labels: Mapping[str, str], wanted: str) -> bool:
+    """`key` or `key=value`."""
+    key, equals, value = wanted.partition("=")
+    return key in labels and (not equals or labels[key] == value)
