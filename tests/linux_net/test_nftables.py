@@ -63,7 +63,7 @@ def _table(nft_socket: NftSocket) -> None:
 def test_every_expression_as_nft_prints_it():
     with NftSocket() as kernel:
         _table(kernel)
-        for expr, expected in CASES:
+        for expr, _ in CASES:
             batch = Batch(nf.IP, "t")
             batch.add_rule(Rule("forward", (expr,)))
             kernel.commit("rule", batch)
@@ -159,8 +159,9 @@ def test_a_batch_is_all_or_nothing():
 def test_rules_are_found_and_deleted_by_comment():
     with NftSocket() as kernel:
         nft('add table ip other\nadd chain ip other c\nadd rule ip other c iifname "x" counter accept comment "theirs"')
+        (theirs,) = kernel.rules(nf.IP, "other")
         batch = Batch(nf.IP, "other")
-        batch.add_rule(Rule("c", (nf.verdict(nf.ACCEPT),), "ours"), first=True)
+        batch.add_rule(Rule("c", (nf.verdict(nf.ACCEPT),), "ours"), before=theirs.handle)
         kernel.commit("add", batch)
         rules = kernel.rules(nf.IP, "other", "c")
         assert [rule.comment for rule in rules] == ["ours", "theirs"]
@@ -216,6 +217,18 @@ def test_a_monitor_hears_a_flush():
         flusher = threading.Thread(target=lambda: nft("flush ruleset"))
         flusher.start()
         flusher.join()
-        kinds = {message.type for message in monitor.read() or []}
-        assert kinds
+        heard = _transaction(monitor)
+        assert kernel.port not in heard
+        _table(kernel)
+        assert _transaction(monitor) == {kernel.port}
         monitor.close()
+
+
+def _transaction(monitor: Monitor) -> set[int]:
+    """Whose sockets caused the notifications up to the end of one transaction."""
+    ports: set[int] = set()
+    while True:
+        for notification in monitor.read() or []:
+            ports.add(notification.port)
+            if notification.type == nf.NEW_GENERATION:
+                return ports

@@ -110,20 +110,29 @@ def text(payload: bytes) -> str:
     return payload.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
+class Notification(NamedTuple):
+    """A multicast message; `port` is the socket whose request caused it, 0 for the kernel's own doing."""
+
+    type: int
+    port: int
+    body: bytes
+
+
 class _Reply(NamedTuple):
     type: int
     flags: int
     sequence: int
+    port: int
     body: bytes
 
 
 def _replies(data: bytes) -> Iterator[_Reply]:
     offset = 0
     while offset + 16 <= len(data):
-        length, kind, flags, sequence, _ = _header.unpack_from(data, offset)
+        length, kind, flags, sequence, port = _header.unpack_from(data, offset)
         if length < 16:
             return
-        yield _Reply(kind, flags, sequence, data[offset + 16 : offset + length])
+        yield _Reply(kind, flags, sequence, port, data[offset + 16 : offset + length])
         offset += (length + 3) & ~3
 
 
@@ -280,7 +289,7 @@ class Monitor:
     def close(self) -> None:
         self._socket.close()
 
-    def read(self) -> list[Message] | None:
+    def read(self) -> list[Notification] | None:
         """The next notifications; None when the kernel dropped some because we were slow."""
         try:
             data = self._socket.recv(1 << 16)
@@ -288,4 +297,4 @@ class Monitor:
             if error.errno == 105:  # ENOBUFS
                 return None
             raise
-        return [Message(reply.type, reply.flags, reply.body) for reply in _replies(data)]
+        return [Notification(reply.type, reply.port, reply.body) for reply in _replies(data)]

@@ -451,12 +451,14 @@ class Batch:
     def delete_chain(self, name: str) -> None:
         self._add(_DELCHAIN, 0, self._of_table(), attr_string(3, name))
 
-    def add_rule(self, rule: Rule, *, first: bool = False) -> None:
-        """Append a rule to its chain, or put it `first`."""
+    def add_rule(self, rule: Rule, *, before: int = 0) -> None:
+        """Append a rule to its chain, or put it before the rule with handle `before`."""
         parts = [self._of_table(), attr_string(2, rule.chain), nested(4, *(expr.data for expr in rule.exprs))]
         if rule.comment:
             parts.append(attr(7, _comment(0, rule.comment)))
-        self._add(_NEWRULE, CREATE | (0 if first else APPEND), *parts)
+        if before:
+            parts.append(attr(6, struct.pack(">Q", before)))
+        self._add(_NEWRULE, CREATE | (0 if before else APPEND), *parts)
 
     def delete_rule(self, chain: str, handle: int) -> None:
         self._add(_DELRULE, 0, self._of_table(), attr_string(2, chain), attr(3, struct.pack(">Q", handle)))

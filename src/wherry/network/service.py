@@ -1,0 +1,278 @@
+"""The networks of one engine: what the rest of the engine calls.
+
+Every change writes its rows first and then acts on the kernel; what it makes is named by ids that the rows hold, so
+that `reconcile` finds whatever a crash left between the two, and tells or undoes it.
+"""
+
+import ipaddress
+import logging
+import secrets
+from typing import Any
+
+from wherry import failpoint
+from wherry.errors import Internal, InvalidArgument, NotFound, WherryError
+from wherry.linux import netns
+from wherry.linux.nftables import NftSocket
+from wherry.linux.rtnetlink import RouteSocket
+from wherry.network import bridge, describe, endpoints, foreign, setup
+from wherry.network.cleanup import Cleaner
+from wherry.network.files import host_resolv_conf
+from wherry.network.firewall import BridgeRules, State
+from wherry.network.ipam import AddressAllocator
+from wherry.network.model import AttachRequest, BridgeNetwork, Endpoint, NetworkOptions, PublishedPort
+from wherry.network.ports import Binding, PortAllocator, parse_bindings, parse_port
+from wherry.network.reconcile import Reconciler
+from wherry.network.records import MIGRATIONS, NetworkRow, Records
+from wherry.network.ruleset import Ruleset
+from wherry.store.db import Database
+from wherry.store.paths import Paths
+
+__all__ = ["MIGRATIONS", "NetworkService"]
+
+log = logging.getLogger(__name__)
+
+_FAILED = "failed to set up container networking"
+
+
+class NetworkService:
+    """All methods block, for milliseconds, and may be called from any thread of the network namespace that `start` was
+    called in."""
+
+    def __init__(self, db: Database, paths: Paths, options: NetworkOptions) -> None:
+        self.options = options
+        self.records = Records(db)
+        self.warnings: list[str] = []
+        self._paths = paths
+        self._addresses = AddressAllocator()
+        self._ports = PortAllocator()
+        self._bridge: BridgeNetwork | None = None
+        self._attaching: set[str] = set()
+        self._started = False
+
+    # ---- life
+
+    def start(self) -> None:
+        """Make or repair the bridge, forwarding and the firewall, and hold the ports that live containers publish.
+        `warnings` tells what is not as it should be. Idempotent. Raises `WherryError` or OSError."""
+        if not self._started:
+            self._route = RouteSocket()
+            self._kernel = NftSocket()
+            self._cleaner = Cleaner(self._route)
+            self._ruleset = Ruleset(self._kernel)
+        self._started = True
+        self.warnings = []
+        self.records.ensure_predefined()
+        if self.options.bridge != "none":
+            self._start_bridge()
+
+    def _start_bridge(self) -> None:
+        row = self.records.network("bridge")
+        current = row.bridge
+        network = setup.choose(self._route, row.id, self.options, current, host_resolv_conf()[1])
+        if current and self.records.ports() and network.subnet != current.subnet:
+            self.warnings.append(
+                f"the bridge's subnet changed from {current.subnet} to {network.subnet} under containers"
+            )
+        self.records.save_bridge(row.id, network)
+        failpoint.hit("network.start.recorded")
+        if network.owned:
+            bridge.ensure(self._route, network)
+        else:
+            bridge.configure(network.bridge)
+        failpoint.hit("network.start.bridge")
+        self._bridge = network
+        uplinks = setup.enable_forwarding(self._route, self.records, network.bridge) if self.options.ip_forward else ()
+        if self.options.iptables:
+            self._ruleset.apply(self._firewall_state(network, uplinks), self.records.ports())
+            self._ruleset.watch()
+            self.warnings += foreign.obstacles(self._kernel)
+        self.warnings += self._reconciler().hold_ports(dry_run=False)
+
+    def _firewall_state(self, network: BridgeNetwork, uplinks: tuple[str, ...]) -> State:
+        rules = BridgeRules(network.bridge, network.subnet, network.gateway, self.options.icc, self.options.ip_masq)
+        return State(f"wherry-{network.bridge}", (rules,), uplinks)
+
+    def stop(self) -> None:
+        """Let go of the host. While containers have endpoints, all that serves them stays; otherwise the bridge and the
+        firewall go as well."""
+        if not self._started:
+            return
+        self._cleaner.flush()
+        self._ruleset.unwatch()
+        self._ports.release_all()
+        if not self.records.endpoints():
+            self._ruleset.remove()
+            if self._bridge and self._bridge.owned:
+                bridge.remove(self._route, self._bridge)
+        self._route.close()
+        self._kernel.close()
+        self._bridge = None
+        self._started = False
+
+    # ---- endpoints
+
+    def attach(self, request: AttachRequest) -> Endpoint:
+        """Make, pin and configure the container's network namespace and publish its ports; what a former life of the
+        container left is removed first. Nothing is left when it fails. Raises `WherryError` with Docker's words."""
+        self._attaching.add(request.container_id)
+        try:
+            self.detach(request.container_id)
+            return self._attach(request)
+        finally:
+            self._attaching.discard(request.container_id)
+
+    def _attach(self, request: AttachRequest) -> Endpoint:
+        row = self.records.network(request.network)
+        if row.driver == "bridge" and self._bridge is None:
+            raise NotFound(f"network {request.network} not found")
+        wishes = [] if row.driver == "null" else self._wishes(request)
+        endpoint = self._endpoint(request, row)
+        published = self._record(request, endpoint, wishes)
+        failpoint.hit("network.attach.recorded")
+        try:
+            self._connect(endpoint)
+            failpoint.hit("network.attach.connected")
+            self._publish(endpoint, published)
+        except BaseException as error:
+            self.detach(request.container_id)
+            if isinstance(error, OSError):
+                raise Internal(f"{_FAILED}: {error}") from error
+            raise
+        return endpoint
+
+    def _wishes(self, request: AttachRequest) -> list[Binding]:
+        return parse_bindings(
+            request.bindings, request.exposed, publish_all=request.publish_all, default_ip=self.options.ip
+        )
+
+    def _endpoint(self, request: AttachRequest, row: NetworkRow) -> Endpoint:
+        """A new endpoint without address and ports. Raises `InvalidArgument`."""
+        endpoint = Endpoint(
+            id=secrets.token_hex(32),
+            container_id=request.container_id,
+            name=request.name,
+            network_id=row.id,
+            network_name=row.name,
+            sandbox_id=secrets.token_hex(32),
+            netns_path=str(self._paths.netns_pin(request.container_id)),
+        )
+        if row.driver == "bridge" and self._bridge:
+            endpoint.mac = endpoints.parse_mac(request.mac) if request.mac else endpoints.random_mac()
+            endpoint.gateway = self._bridge.gateway
+            endpoint.prefix = ipaddress.IPv4Network(self._bridge.subnet).prefixlen
+            endpoint.ports = {"/".join(map(str, parse_port(key))): None for key in request.exposed}
+        return endpoint
+
+    def _record(self, request: AttachRequest, endpoint: Endpoint, wishes: list[Binding]) -> list[PublishedPort]:
+        """Give the endpoint its address and ports, and write the rows."""
+        published: list[PublishedPort] = []
+        try:
+            with self.records.db.transaction() as tx:
+                if self._bridge and endpoint.mac:
+                    endpoint.ipv4 = self._addresses.allocate(tx, self._bridge, request.ipv4)
+                    published = self._ports.choose(tx, request.container_id, endpoint.ipv4, wishes)
+                _list_ports(endpoint, published)
+                self.records.add_endpoint(tx, endpoint)
+        except InvalidArgument:
+            raise
+        except Internal as error:
+            raise Internal(_programming(endpoint, error)) from None
+        except WherryError as error:
+            raise type(error)(f"{_FAILED}: {error}") from None
+        return published
+
+    def _connect(self, endpoint: Endpoint) -> None:
+        if not endpoint.ipv4 or self._bridge is None:
+            endpoints.create_isolated(endpoint)
+            return
+        link = self._route.link(self._bridge.bridge)
+        if link is None:
+            link = bridge.ensure(self._route, self._bridge)
+        endpoints.create(endpoint, self._bridge, self._route, link.number, isolated=not self.options.icc)
+
+    def _publish(self, endpoint: Endpoint, published: list[PublishedPort]) -> None:
+        if not published:
+            return
+        if self.options.iptables:
+            self._ruleset.publish(published)
+        failpoint.hit("network.attach.published")
+        try:
+            self._ports.claim(endpoint.container_id)
+        except OSError as error:
+            raise Internal(
+                _programming(endpoint, f"failed to bind host port: {(error.strerror or '').lower()}")
+            ) from None
+
+    def detach(self, container_id: str) -> None:
+        """Take the container's network away. Idempotent; the kernel's slow part happens in the background."""
+        found = self.records.endpoints(container_id)
+        if not found:
+            return
+        self._ports.release(container_id)
+        self._ruleset.unpublish(self.records.ports(container_id))
+        failpoint.hit("network.detach.unpublished")
+        netns.delete(str(self._paths.netns_pin(container_id)))
+        failpoint.hit("network.detach.unpinned")
+        self.records.forget(container_id)
+        for endpoint in found:
+            if endpoint.ipv4:
+                self._cleaner.expect_gone(endpoint.link)
+
+    def endpoint(self, container_id: str) -> Endpoint | None:
+        """The container's endpoint, None when it has none now."""
+        found = self.records.endpoints(container_id)
+        return found[0] if found else None
+
+    # ---- listings
+
+    def networks(self) -> list[dict[str, Any]]:
+        """All networks as the wire's Network, without containers, as GET /networks lists them."""
+        return [describe.network(row, self.options, []) for row in self._visible()]
+
+    def inspect(self, reference: str) -> dict[str, Any]:
+        """One network by name, id or prefix of its id, with its containers. Raises `NotFound`."""
+        row = self.records.find(reference)
+        if row not in self._visible():
+            raise NotFound(f"network {reference} not found")
+        members = [endpoint for endpoint in self.records.endpoints() if endpoint.network_id == row.id]
+        return describe.network(row, self.options, members)
+
+    def _visible(self) -> list[NetworkRow]:
+        return [row for row in self.records.networks() if row.driver != "bridge" or row.bridge]
+
+    @property
+    def gateway(self) -> str:
+        """The bridge's own address, which is what host-gateway means by default; "" without a bridge."""
+        return self._bridge.gateway if self._bridge else ""
+
+    # ---- repair
+
+    def reconcile(self, live: set[str], *, dry_run: bool = False) -> list[str]:
+        """Make the host what the rows of the containers in `live` ask for, and remove what belongs to none of them;
+        return in words what was wrong. With `dry_run` nothing is changed: the leak check. Containers that are being
+        attached meanwhile are left alone."""
+        self._cleaner.flush()
+        return self._reconciler().run(live | self._attaching, dry_run=dry_run)
+
+    def _reconciler(self) -> Reconciler:
+        return Reconciler(
+            records=self.records,
+            pins=str(self._paths.netns),
+            network=self._bridge,
+            route=self._route,
+            ruleset=self._ruleset,
+            ports=self._ports,
+            detach=self.detach,
+        )
+
+
+def _list_ports(endpoint: Endpoint, published: list[PublishedPort]) -> None:
+    for port in published:
+        entry = {"HostIp": port.host_ip, "HostPort": str(port.host_port)}
+        key = f"{port.port}/{port.protocol}"
+        endpoint.ports[key] = [*(endpoint.ports.get(key) or []), entry]
+
+
+def _programming(endpoint: Endpoint, error: object) -> str:
+    where = f"driver failed programming external connectivity on endpoint {endpoint.name} ({endpoint.id})"
+    return f"{_FAILED}: {where}: {error}"
