@@ -7,9 +7,7 @@ that it sees the first byte. Nothing of the conversation passes through the daem
 import secrets
 import select
 import socket
-from typing import TYPE_CHECKING, Any
-
-from msgspec import Struct
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.engine import detach_keys
 from wherry.engine.containers import Entry
@@ -20,18 +18,16 @@ if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
 
-class AttachOptions(Struct, kw_only=True):
-    """Query of POST /containers/{id}/attach. `multiplexed_header`: the client knows that content type (API 1.42);
-    `raw`: no stream headers whatever the container (WebSocket)."""
+class AttachOptions(NamedTuple):
+    """Query of POST /containers/{id}/attach; `mux` False: no stream headers whatever the container (WebSocket)."""
 
     stream: bool = False
     logs: bool = False
     stdin: bool = False
     stdout: bool = False
     stderr: bool = False
-    detach_keys: str = ""
-    multiplexed_header: bool = True
-    raw: bool = False
+    detach_keys: str | None = None
+    mux: bool = True
 
 
 class Pending:
@@ -60,13 +56,12 @@ async def attach(engine: "Engine", ref: str, options: AttachOptions, connection:
     Raises `NotFound`, `Conflict` (paused, restarting) or `InvalidArgument` (detach keys) before anything is accepted;
     afterwards the connection just ends. POST /containers/{id}/attach.
     """
-    keys = detach_keys.parse(options.detach_keys)
+    keys = detach_keys.parse(options.detach_keys or "")
     entry = engine.containers.lookup(ref)
     entry.check("attach", ref)
     tty = entry.record.config.Tty
-    mux = not tty and not options.raw
-    multiplexed = mux and options.multiplexed_header and connection.upgraded
-    await connection.accept(MULTIPLEXED_STREAM if multiplexed else RAW_STREAM)
+    mux = options.mux and not tty
+    await connection.accept(MULTIPLEXED_STREAM if mux else RAW_STREAM)
     if options.logs:
         await _replay(engine, ref, options, connection)
     engine.publish(entry.record, "attach")

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.engine import mounts, names
+from wherry.engine.containers import meta_document
 from wherry.engine.model import (
     Container,
     ContainerConfig,
@@ -27,8 +28,6 @@ from wherry.images.config_merge import merge
 from wherry.images.store import Image
 from wherry.network.files import is_mac
 from wherry.store.atomic import write_file
-
-from wherry.engine.containers import meta_document
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -223,9 +222,7 @@ def _check_endpoint(name: str, settings: EndpointSettings) -> None:
     if settings.Aliases:
         problems.append("network-scoped alias is supported only for containers in user defined networks")
     if problems:
-        raise InvalidArgument(
-            f"invalid config for network {name}: invalid endpoint settings:\n" + "\n".join(problems)
-        )
+        raise InvalidArgument(f"invalid config for network {name}: invalid endpoint settings:\n" + "\n".join(problems))
 
 
 def _fill_defaults(engine: "Engine", config: ContainerConfig, host: HostConfig, container_id: str) -> None:
@@ -242,7 +239,10 @@ def _fill_defaults(engine: "Engine", config: ContainerConfig, host: HostConfig, 
     host.Runtime = host.Runtime or engine.config.default_runtime
     host.ShmSize = host.ShmSize or engine.config.default_shm_size
     host.IpcMode = host.IpcMode or "private"
-    host.CgroupnsMode = host.CgroupnsMode or ("private" if engine.cgroup_version == 2 and not host.Privileged else "host")
+    if not host.CgroupnsMode:
+        host.CgroupnsMode = "private" if engine.cgroup_version == 2 and not host.Privileged else "host"
+    if host.Privileged or host.PidMode == "host" or host.IpcMode == "host":
+        host.SecurityOpt = host.SecurityOpt or ["label=disable"]
     if host.Memory and not host.MemorySwap:
         host.MemorySwap = host.Memory * 2
     if host.OomKillDisable is None:

@@ -103,6 +103,11 @@ class EventBus:
             subscription.close()
         return subscription
 
+    @property
+    def listeners(self) -> int:
+        """How many subscribers there are."""
+        return len(self._subscribers)
+
     def leave(self, subscription: Subscription) -> None:
         """Forget a subscriber; idempotent."""
         self._subscribers.discard(subscription)

@@ -1,6 +1,5 @@
 """Exec: another process in a running container. Records are kept in memory, for a while after the process ended."""
 
-import asyncio
 import os
 import secrets
 import time
@@ -13,10 +12,9 @@ from wherry.engine.model import ExecConfig, ExecRecord
 from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, WherryError
 from wherry.failpoint import hit
 from wherry.http.hijack import MULTIPLEXED_STREAM, RAW_STREAM, Hijack
-from wherry.http.stdcopy import frame
 from wherry.runtime.client import Attachment
 from wherry.runtime.failure import StartError
-from wherry.runtime.users import resolve_user
+from wherry.runtime.users import read_database, resolve
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 PREFIX = "OCI runtime exec failed: exec failed: unable to start container process: "
 KEEP_S = 300.0
 """How long the record of an ended exec can still be inspected."""
-
-_STDOUT = 1
 
 
 class ExecStore:
@@ -91,7 +87,7 @@ def _check_user(pid: int, user: str) -> None:
     except OSError:
         return  # it just ended: start will say so
     try:
-        resolve_user(root, user)
+        resolve(user, read_database(root, "/etc/passwd"), read_database(root, "/etc/group"))
     except StartError as error:
         raise InvalidArgument(error.message) from None
     finally:
@@ -106,12 +102,11 @@ async def start_exec(
     tty: bool = False,
     console_size: tuple[int, int] | None = None,
     connection: Hijack | None = None,
-    multiplexed_header: bool = True,
 ) -> None:
     """Run a prepared process, with the client's connection as its streams unless `detach`.
 
-    Raises `NotFound`, `Conflict` (already run, container not running), and for a detached one `InvalidArgument` when
-    the command cannot be run; with a connection that error is written into the stream. POST /exec/{id}/start.
+    Raises `NotFound`, `Conflict` (already run, container not running), `InvalidArgument` when the command cannot be
+    run; the last after `connection` was accepted: the caller tells it in band. POST /exec/{id}/start.
     """
     record = engine.execs.get(exec_id)
     entry = engine.containers.get(record.container_id)
@@ -126,24 +121,14 @@ async def start_exec(
     if detach or connection is None:
         await engine.to_the_end(_run(engine, entry, record, [], size))
         return
-    mux = not record.config.Tty
-    multiplexed = mux and not tty and multiplexed_header and connection.upgraded
-    await connection.accept(MULTIPLEXED_STREAM if multiplexed else RAW_STREAM)
+    await connection.accept(RAW_STREAM if record.config.Tty else MULTIPLEXED_STREAM)
     client, early = await connection.hand_over()
     pending = Pending(client, _attachment(client.fileno(), record.config, early))
     try:
         await engine.to_the_end(_run(engine, entry, record, [pending.attachment], size))
-    except WherryError as error:
-        text = f"{error}\r\n".encode()
-        try:
-            await asyncio.get_running_loop().sock_sendall(client, frame(_STDOUT, text) if mux else text)
-        except OSError:
-            pass  # nobody listens any more
+    finally:
         pending.close()
-        await connection.close()
-    else:
-        pending.close()
-        connection.release()
+    connection.release()
 
 
 def _attachment(fd: int, config: ExecConfig, early: bytes) -> Attachment:
@@ -197,9 +182,7 @@ def _failed(engine: "Engine", entry: Entry, record: ExecRecord, error: WherryErr
     return InvalidArgument(text if text.startswith("OCI runtime exec failed") else PREFIX + text)
 
 
-def _process(
-    engine: "Engine", entry: Entry, config: ExecConfig, size: tuple[int, int] | None
-) -> dict[str, Any]:
+def _process(engine: "Engine", entry: Entry, config: ExecConfig, size: tuple[int, int] | None) -> dict[str, Any]:
     """The OCI process: the container's own, with what the exec changes."""
     base, _ = engine.process_of(entry)
     process = dict(base)

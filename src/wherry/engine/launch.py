@@ -12,8 +12,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from wherry.engine import attach, exits, mounts
 from wherry.engine.containers import Entry
 from wherry.engine.joins import Joins, resolve_joins
@@ -21,8 +19,8 @@ from wherry.engine.model import Container, EndpointSettings, PortBinding
 from wherry.engine.ports import expand
 from wherry.errors import Internal, InvalidArgument, WherryError
 from wherry.failpoint import hit
-from wherry.network.files import hosts_file, resolv_conf
-from wherry.network.service import AttachRequest, Endpoint
+from wherry.network.files import host_resolv_conf, hostname_file, hosts_file, resolv_conf
+from wherry.network.model import AttachRequest, Endpoint
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -95,7 +93,7 @@ async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaita
     endpoint = results[1]
     _mount_events(engine, record)
     if isinstance(endpoint, Endpoint):
-        _apply_endpoint(record, endpoint)
+        apply_endpoint(record, endpoint)
         engine.publish_network("connect", endpoint.network_id, endpoint.network_name, record.id)
     undo.append(lambda: _forget_endpoint(engine, record))
     await _spawn(engine, entry, config, seccomp)
@@ -121,9 +119,7 @@ async def _spawn(engine: "Engine", entry: Entry, config: dict[str, Any], seccomp
     record.started_before, record.manually_stopped, record.boot_id = True, False, engine.boot_id
 
 
-def spawn_request(
-    engine: "Engine", record: Container, config: dict[str, Any], seccomp: bytes | None
-) -> dict[str, Any]:
+def spawn_request(engine: "Engine", record: Container, config: dict[str, Any], seccomp: bytes | None) -> dict[str, Any]:
     """What the spawner must know to run `record` (runtime.client.Spawner.create)."""
     paths, host = engine.paths, record.host_config
     overlay: dict[str, Any] = {
@@ -223,12 +219,9 @@ def _attach_request(engine: "Engine", record: Container) -> AttachRequest:
         network=mode,
         mac=settings.MacAddress or None,
         ipv4=(settings.IPAMConfig.IPv4Address or None) if settings.IPAMConfig else None,
-        hostname=config.Hostname,
-        aliases=list(settings.Aliases or []),
         exposed=exposed,
         bindings=_bindings(record),
         publish_all=host.PublishAllPorts,
-        sysctls={},
     )
 
 
@@ -244,33 +237,37 @@ def _bindings(record: Container) -> dict[str, list[dict[str, str]]]:
 def _write_files(engine: "Engine", record: Container, endpoint: Endpoint | None) -> None:
     directory = engine.paths.container(record.id)
     config, host, daemon = record.config, record.host_config, engine.config
-    fqdn = f"{config.Hostname}.{config.Domainname}" if config.Domainname else config.Hostname
+    on_host = host.NetworkMode == "host"
+    source, text = host_resolv_conf()
     files = {
-        "hostname": f"{config.Hostname}\n",
+        "hostname": hostname_file(config.Hostname),
         "hosts": hosts_file(
-            hostname=fqdn,
+            config.Hostname,
+            domainname=config.Domainname,
             addresses=[endpoint.ipv4] if endpoint and endpoint.ipv4 else [],
-            extra=host.ExtraHosts or [],
-            gateway=endpoint.gateway if endpoint else "",
-            host_network=host.NetworkMode == "host",
+            extra_hosts=host.ExtraHosts or [],
+            host_gateways=[endpoint.gateway] if endpoint and endpoint.gateway else [],
         ),
         "resolv.conf": resolv_conf(
+            text,
+            source=source,
             dns=host.Dns or daemon.dns,
             search=host.DnsSearch or daemon.dns_search,
             options=host.DnsOptions or daemon.dns_opts,
-            host_network=host.NetworkMode == "host",
+            host_network=on_host,
         ),
     }
-    for name, text in files.items():
-        with open(directory / name, "w", encoding="utf-8") as file:
+    for name, content in files.items():
+        with open(directory / name, "wb") as file:
             os.fchmod(file.fileno(), 0o644)
-            file.write(text)
+            file.write(content)
     record.hostname_path = str(directory / "hostname")
     record.hosts_path = str(directory / "hosts")
     record.resolv_conf_path = str(directory / "resolv.conf")
 
 
-def _apply_endpoint(record: Container, endpoint: Endpoint) -> None:
+def apply_endpoint(record: Container, endpoint: Endpoint) -> None:
+    """Show the addresses and ports of a running container in its record."""
     settings = record.networks.setdefault(endpoint.network_name, EndpointSettings())
     settings.NetworkID, settings.EndpointID = endpoint.network_id, endpoint.id
     settings.MacAddress, settings.Gateway = endpoint.mac or "", endpoint.gateway or ""

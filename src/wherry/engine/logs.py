@@ -1,6 +1,5 @@
 """The logs of a container, from the files its monitor writes."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -38,24 +37,26 @@ async def logs(engine: "Engine", ref: str, options: LogOptions) -> AsyncIterator
     driver = entry.record.host_config.LogConfig.Type
     if driver == "none":
         raise Unimplemented("configured logging driver does not support reading")
-    return reader.read(
-        str(engine.paths.log(entry.id)),
-        driver,
-        follow=options.follow and _writes(entry),
+    if entry.record.log_path == "":
+        return _nothing()  # never started
+    query = reader.Query(
+        follow=options.follow,
         tail=options.tail,
-        since_ns=options.since_ns,
-        until_ns=options.until_ns,
+        since_ns=options.since_ns or None,
+        until_ns=options.until_ns or None,
         stdout=options.stdout,
         stderr=options.stderr,
         timestamps=options.timestamps,
         details=options.details,
-        tty=entry.record.config.Tty,
-        running=lambda: _writes(entry),
+        framed=not entry.record.config.Tty,
     )
+    return reader.read(entry.record.log_path, driver, query, running=lambda: _writes(entry))
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for chunk in ():
+        yield chunk
 
 
 def _writes(entry: Entry) -> bool:
     return entry.status in ("running", "paused", "restarting")
-
-
-__all__ = ["LogOptions", "asyncio", "logs"]

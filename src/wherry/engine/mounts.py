@@ -74,7 +74,9 @@ def parse_bind(spec: str, data_root: str) -> MountPoint:
         if kind == "volume" and mode.propagation:
             raise InvalidArgument("field BindOptions must not be specified")
     except InvalidArgument as error:
-        raise BadOption(f"invalid volume specification: '{spec}': invalid mount config for type \"{kind}\": {error}") from None
+        raise BadOption(
+            f"invalid volume specification: '{spec}': invalid mount config for type \"{kind}\": {error}"
+        ) from None
     if kind == "bind":
         source = clean(source)
         return MountPoint(
@@ -160,9 +162,7 @@ def _parse_tmpfs_mount(mount: Mount, data_root: str) -> MountPoint:
     return MountPoint(Type="tmpfs")
 
 
-def plan(
-    config: ContainerConfig, host: HostConfig, containers: ContainerStore, data_root: str
-) -> list[MountPoint]:
+def plan(config: ContainerConfig, host: HostConfig, containers: ContainerStore, data_root: str) -> list[MountPoint]:
     """All mount points of a new container, nothing made yet. Volumes without a name get one in `realise`."""
     points: dict[str, MountPoint] = {}
     for spec in host.VolumesFrom or []:

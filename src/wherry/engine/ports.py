@@ -9,7 +9,7 @@ PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 def parse_range(text: str) -> tuple[int, int]:
-    """"80" or "80-90" as (first, last); raises `InvalidArgument` with Docker's words."""
+    """ "80" or "80-90" as (first, last); raises `InvalidArgument` with Docker's words."""
     first, dash, last = text.partition("-")
     low = _number(first, text)
     high = _number(last, text) if dash else low
@@ -25,7 +25,7 @@ def _number(text: str, whole: str) -> int:
 
 
 def split_port(port: str) -> tuple[str, str]:
-    """"80/TCP" as ("80", "tcp"); the protocol defaults to tcp."""
+    """ "80/TCP" as ("80", "tcp"); the protocol defaults to tcp."""
     number, _, protocol = port.partition("/")
     return number, protocol.lower() or "tcp"
 

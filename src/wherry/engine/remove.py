@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
 
-async def remove(
-    engine: "Engine", ref: str, *, force: bool = False, volumes: bool = False, link: bool = False
-) -> None:
+async def remove(engine: "Engine", ref: str, *, force: bool = False, volumes: bool = False, link: bool = False) -> None:
     """Remove a stopped container, or with `force` any; `volumes` takes its anonymous volumes along.
 
     Raises `Conflict` when it runs and `force` is not given. `link` names a legacy link, which do not exist here.
@@ -79,7 +77,7 @@ def _remove_volumes(engine: "Engine", entry: Entry) -> list[Path | None]:
             continue
         users = [user for user in engine.volume_users(volume.name) if user != entry.id]
         if not users:
-            trashed.append(engine.volumes.remove(volume.name, users))
+            trashed.append(engine.volumes.discard(volume.name, users))
             engine.events.publish("volume", "destroy", volume.name, {"driver": "local"})
     return trashed
 

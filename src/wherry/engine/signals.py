@@ -14,7 +14,7 @@ def parse_signal(text: str) -> int:
     bare = text.strip().upper().removeprefix("SIG")
     if bare.isascii() and bare.isdigit():
         number = int(bare)
-        if 0 < number:
+        if number > 0:
             return number
         raise InvalidArgument(f"invalid signal: {text}")
     number = _NAMES.get(bare, 0) or _realtime(bare)

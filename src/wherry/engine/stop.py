@@ -26,7 +26,16 @@ KILL_PATIENCE_S = 10.0
 _ENDING = frozenset({signals.SIGKILL, signals.SIGTERM, signals.SIGINT, signals.SIGQUIT})
 
 
-async def stop(engine: "Engine", ref: str, *, timeout: int | None = None, signal: str | None = None) -> None:
+# `timeout` below is Docker's word for the grace the container gets, not a limit on the call.
+
+
+async def stop(
+    engine: "Engine",
+    ref: str,
+    *,
+    timeout: int | None = None,  # noqa: ASYNC109
+    signal: str | None = None,
+) -> None:
     """Ask the container to end, then make it. `timeout` in seconds: None is the container's own or 10, -1 for ever.
 
     Raises `NotModified` when it does not run. POST /containers/{id}/stop.
@@ -37,12 +46,12 @@ async def stop(engine: "Engine", ref: str, *, timeout: int | None = None, signal
     await engine.to_the_end(_stop(engine, entry, timeout, number))
 
 
-async def _stop(engine: "Engine", entry: Entry, timeout: int | None, number: int) -> None:
+async def _stop(engine: "Engine", entry: Entry, grace_s: int | None, number: int) -> None:
     entry.record.manually_stopped = True
     if not await _stopped_between_runs(engine, entry):
         ended = entry.wait(removal=False)
         await _signal(engine, entry, number)
-        if not await _within(ended, _patience(entry, timeout)):
+        if not await _within(ended, _patience(entry, grace_s)):
             await _kill(engine, entry, ended)
     engine.publish(entry.record, "stop")
 
@@ -61,8 +70,8 @@ async def _stopped_between_runs(engine: "Engine", entry: Entry) -> bool:
         return True
 
 
-def _patience(entry: Entry, timeout: int | None) -> float | None:
-    seconds = entry.record.config.StopTimeout if timeout is None else timeout
+def _patience(entry: Entry, grace_s: int | None) -> float | None:
+    seconds = entry.record.config.StopTimeout if grace_s is None else grace_s
     if seconds is None:
         return DEFAULT_TIMEOUT_S
     return None if seconds < 0 else seconds
@@ -159,7 +168,13 @@ async def force_down(engine: "Engine", entry: Entry) -> None:
         await _kill_by_request(engine, entry, signals.SIGKILL)
 
 
-async def restart(engine: "Engine", ref: str, *, timeout: int | None = None, signal: str | None = None) -> None:
+async def restart(
+    engine: "Engine",
+    ref: str,
+    *,
+    timeout: int | None = None,  # noqa: ASYNC109
+    signal: str | None = None,
+) -> None:
     """Stop, if it runs, and start. POST /containers/{id}/restart."""
     entry = engine.containers.lookup(ref)
     entry.check("restart", ref)
@@ -167,7 +182,7 @@ async def restart(engine: "Engine", ref: str, *, timeout: int | None = None, sig
     await engine.to_the_end(_restart(engine, entry, timeout, number))
 
 
-async def _restart(engine: "Engine", entry: Entry, timeout: int | None, number: int) -> None:
+async def _restart(engine: "Engine", entry: Entry, grace_s: int | None, number: int) -> None:
     removing, entry.record.host_config.AutoRemove = entry.record.host_config.AutoRemove, False
     try:
         try:
@@ -175,7 +190,7 @@ async def _restart(engine: "Engine", entry: Entry, timeout: int | None, number: 
         except NotModified:
             pass
         else:
-            await _stop(engine, entry, timeout, number)
+            await _stop(engine, entry, grace_s, number)
         async with entry.lock:
             if entry.status not in ("running", "paused"):
                 entry.check("start")

@@ -112,7 +112,8 @@ def _check_modes(config: ContainerConfig, host: HostConfig) -> None:
         _check_joined_network(config, host)
     elif host.NetworkMode == "host" and host.Links:
         raise InvalidArgument(
-            "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
+            "conflicting options: host type networking can't be used with links. "
+            "This would result in undefined behavior"
         )
 
 
@@ -220,9 +221,7 @@ def _check_memory(host: HostConfig) -> None:
     if not host.Memory and host.MemorySwap > 0:
         raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
     if host.MemorySwappiness is not None and not -1 <= host.MemorySwappiness <= 100:
-        raise InvalidArgument(
-            f"Invalid value: {host.MemorySwappiness}, valid memory swappiness range is 0-100"
-        )
+        raise InvalidArgument(f"Invalid value: {host.MemorySwappiness}, valid memory swappiness range is 0-100")
     if host.MemoryReservation and host.MemoryReservation < MINIMUM_MEMORY:
         raise InvalidArgument("Minimum memory reservation allowed is 6MB")
     if host.Memory and host.MemoryReservation > host.Memory:
@@ -238,9 +237,7 @@ def _check_cpu(host: HostConfig) -> None:
         raise InvalidArgument("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
     count = os.cpu_count() or 1
     if host.NanoCpus < 0 or host.NanoCpus > count * 1_000_000_000:
-        raise InvalidArgument(
-            f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
-        )
+        raise InvalidArgument(f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available")
     if host.CpuPeriod and not 1000 <= host.CpuPeriod <= 1_000_000:
         raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if 0 < host.CpuQuota < 1000:
@@ -265,7 +262,7 @@ def _check_cpuset(what: str, wanted: str, online: str, noun: str) -> None:
 
 
 def parse_cpuset(text: str) -> set[int] | None:
-    """"0-2,4" as a set; None when it is no such list."""
+    """ "0-2,4" as a set; None when it is no such list."""
     out: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")

@@ -1,0 +1,264 @@
+"""The engine: its parts, wired, and the few things that all of them need.
+
+`Engine.open` takes the data root's lock, opens the database, starts the image store, the network and the spawner, and
+takes the containers back that run. `close` lets go of everything; the containers go on.
+"""
+
+import asyncio
+import functools
+import json
+import logging
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from wherry.engine import containers as container_tables
+from wherry.engine.config import EngineConfig
+from wherry.engine.containers import ContainerStore, Entry
+from wherry.engine.events import EventBus
+from wherry.engine.exec import ExecStore
+from wherry.engine.joins import Joins, resolve_joins
+from wherry.engine.model import Container
+from wherry.engine.volumes import VolumeStore
+from wherry.errors import WherryError
+from wherry.images import store as image_tables
+from wherry.images.store import ImageStore
+from wherry.network import service as network_tables
+from wherry.network.model import NetworkOptions
+from wherry.network.service import NetworkService
+from wherry.runtime.cgroups import host_hierarchies
+from wherry.runtime.client import Spawner
+from wherry.store.atomic import lock_file
+from wherry.store.db import Database, open_database
+from wherry.store.paths import Paths
+
+log = logging.getLogger("wherry.engine")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_WORKERS = 16
+
+
+class Engine:
+    """One engine; made by `Engine.open`."""
+
+    images: ImageStore
+    network: NetworkService
+    spawner: Spawner
+    id: str
+
+    def __init__(self, config: EngineConfig, paths: Paths, db: Database, lock: int) -> None:
+        self.config = config
+        self.paths = paths
+        self.db = db
+        self.events = EventBus()
+        self.containers = ContainerStore(db)
+        self.volumes = VolumeStore(db, paths)
+        self.execs = ExecStore()
+        self.boot_id = read_boot_id()
+        self.cgroup_version = 2 if host_hierarchies().unified else 1
+        self._lock = lock
+        self._pool = ThreadPoolExecutor(_WORKERS, "engine")
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    @classmethod
+    async def open(cls, config: EngineConfig) -> "Engine":
+        """Start an engine on `config.data_root`. Raises `Conflict` when another daemon has it, `Internal` when the
+        database is newer than this code; nothing runs then."""
+        from wherry.engine import restore
+
+        paths = Paths(config.data_root, config.exec_root)
+        paths.create()
+        lock = lock_file(paths.lock)
+        try:
+            db = open_database(
+                paths.database,
+                {
+                    "engine": container_tables.MIGRATIONS,
+                    "images": image_tables.MIGRATIONS,
+                    "network": network_tables.MIGRATIONS,
+                },
+            )
+        except BaseException:
+            os.close(lock)
+            raise
+        engine = cls(config, paths, db, lock)
+        try:
+            await restore.prepare(engine)
+            engine.id = engine._identity()
+            engine.images = ImageStore(db, paths)
+            engine.network = NetworkService(db, paths, engine._network_options())
+            _, _, engine.spawner = await asyncio.gather(
+                engine.run_blocking(engine.images.collect_garbage),
+                engine.run_blocking(engine.network.start),
+                Spawner.launch(str(paths.spawner_log)),
+            )
+            await restore.restore(engine)
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
+
+    async def close(self) -> None:
+        """Finish what is under way, let go of monitors, spawner and network, close the database."""
+        self._closing = True
+        self.events.close()
+        for entry in self.containers:
+            if entry.restart_task is not None:
+                entry.restart_task.cancel()
+        await self.settle()
+        for entry in self.containers:
+            if entry.monitor is not None:
+                monitor, entry.monitor = entry.monitor, None
+                await monitor.close()
+        if hasattr(self, "spawner"):
+            await self.spawner.close()
+        if hasattr(self, "network"):
+            await self.run_blocking(self.network.stop)
+        self._pool.shutdown()
+        self.db.close()
+        os.close(self._lock)
+
+    def reconfigure(self, config: EngineConfig) -> None:
+        """Take over what may change while running: labels, debug, default ulimits and shm size, log driver, runtimes,
+        DNS. What containers were created with stays."""
+        for name in (
+            "debug",
+            "default_runtime",
+            "default_shm_size",
+            "default_ulimits",
+            "dns",
+            "dns_opts",
+            "dns_search",
+            "labels",
+            "log_driver",
+            "log_opts",
+            "runtimes",
+        ):
+            setattr(self.config, name, getattr(config, name))
+        self.events.publish("daemon", "reload", self.id, {"name": os.uname().nodename})
+
+    # Work
+
+    async def run_blocking(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run blocking work in a worker thread."""
+        call = functools.partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+    async def to_the_end(self, work: Awaitable[T]) -> T:
+        """Await `work`, which goes on to its end (or is undone by itself) even if the caller is cancelled."""
+        task = asyncio.ensure_future(work)
+        self._keep(task)
+        return await asyncio.shield(task)
+
+    def background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let `work` run; its failure is logged. `settle` waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._keep(task)
+        task.add_done_callback(_log_failure)
+        return task
+
+    def _keep(self, task: "asyncio.Future[Any]") -> None:
+        if isinstance(task, asyncio.Task):
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def settle(self) -> None:
+        """Wait until nothing runs in the background any more, pauses before restarts excepted."""
+        while True:
+            waiting = {e.restart_task for e in self.containers} | {asyncio.current_task()}
+            tasks = [task for task in self._tasks if task not in waiting]
+            if not tasks:
+                return
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Records and events
+
+    def save(self, record: Container) -> None:
+        """Write a changed record durably."""
+        self.containers.save(record)
+
+    def publish(self, record: Container, action: str, extra: dict[str, str] | None = None) -> None:
+        """A container event, with Docker's attributes: the labels, image, name, and `extra`."""
+        attributes = {**(record.config.Labels or {}), "image": record.config.Image, "name": record.name}
+        self.events.publish("container", action, record.id, attributes | (extra or {}))
+
+    def publish_network(self, action: str, network_id: str, name: str, container_id: str) -> None:
+        """A connect or disconnect event."""
+        kind = {"none": "null", "host": "host"}.get(name, "bridge")
+        self.events.publish("network", action, network_id, {"container": container_id, "name": name, "type": kind})
+
+    def volume_users(self, name: str) -> list[str]:
+        """The ids of the containers that have the volume `name`."""
+        return [
+            entry.id
+            for entry in self.containers
+            if any(point.Type == "volume" and point.Name == name for point in entry.record.mounts)
+        ]
+
+    # What runs
+
+    def cgroup_path(self, container_id: str, record: Container | None = None) -> str:
+        """Where the container's cgroup is, relative to the hierarchies' roots."""
+        parent = (record.host_config.CgroupParent if record else "") or self.config.cgroup_parent or "/wherry"
+        return "/" + f"{parent}/{container_id}".lstrip("/")
+
+    def process_of(self, entry: Entry) -> tuple[dict[str, Any], bytes | None]:
+        """The OCI process of a running container and its seccomp filter; made again after a restart of the daemon."""
+        if entry.process is None:
+            config = self.oci_config(entry.record, _joins_of_running(self, entry.record))
+            entry.process, entry.seccomp = config["process"], self.seccomp_filter(config)
+        return entry.process, entry.seccomp
+
+    # Start
+
+    def _identity(self) -> str:
+        """The engine's id, made once per data root."""
+        row = self.db.one("SELECT value FROM engine WHERE key = 'id'")
+        if row is not None:
+            return str(row[0])
+        made = str(uuid.uuid4())
+        self.db.execute("INSERT INTO engine VALUES ('id', ?)", (made,))
+        return made
+
+    def _network_options(self) -> NetworkOptions:
+        config = self.config
+        return NetworkOptions(
+            bridge=config.bridge,
+            bip=config.bip,
+            fixed_cidr=config.fixed_cidr,
+            default_address_pools=tuple(
+                (str(pool["base"]), int(str(pool["size"]))) for pool in config.default_address_pools
+            ),
+            mtu=config.mtu,
+            icc=config.icc,
+            ip=config.ip,
+            ip_forward=config.ip_forward,
+            iptables=config.iptables,
+        )
+
+
+def _joins_of_running(engine: Engine, record: Container) -> Joins:
+    """The joins only matter for namespaces, which an exec takes from the running process."""
+    try:
+        return resolve_joins(engine, record)
+    except WherryError:
+        return Joins()
+
+
+def read_boot_id() -> str:
+    """Which boot of the host this is."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _log_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("background work failed", exc_info=task.exception())
+
+
+__all__ = ["Engine", "EngineConfig", "json"]

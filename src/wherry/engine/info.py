@@ -1,0 +1,197 @@
+"""What `docker info` and `docker version` tell about the engine (GET /info, GET /version)."""
+
+import os
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import wherry
+from wherry.runtime.cgroups import host_hierarchies
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+_GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+async def info(engine: "Engine") -> dict[str, Any]:
+    """The body of GET /info, in its newest form."""
+    system = await engine.run_blocking(_system, engine)
+    count = {"running": 0, "paused": 0, "stopped": 0}
+    for entry in engine.containers:
+        key = {"running": "running", "restarting": "running", "paused": "paused"}.get(entry.status, "stopped")
+        count[key] += 1
+    return {
+        "ID": engine.id,
+        "Containers": len(engine.containers),
+        "ContainersRunning": count["running"],
+        "ContainersPaused": count["paused"],
+        "ContainersStopped": count["stopped"],
+        **system,
+        "NFd": len(os.listdir("/proc/self/fd")),
+        "NGoroutines": len(sys._current_frames()),
+        "SystemTime": _rfc3339(time.time_ns()),
+        "NEventsListener": engine.events.listeners,
+        "Debug": engine.config.debug,
+        "LoggingDriver": engine.config.log_driver,
+        "Labels": engine.config.labels,
+        "ServerVersion": wherry.__version__,
+        "Runtimes": _runtimes(engine),
+        "DefaultRuntime": engine.config.default_runtime,
+        **_CONSTANT,
+    }
+
+
+# True of every engine of this kind, whatever the host.
+_CONSTANT: dict[str, Any] = {
+    "Plugins": {
+        "Volume": ["local"],
+        "Network": ["bridge", "host", "null"],
+        "Authorization": None,
+        "Log": ["json-file", "local", "none"],
+    },
+    "GenericResources": None,
+    "HttpProxy": "",
+    "HttpsProxy": "",
+    "NoProxy": "",
+    "ExperimentalBuild": False,
+    "IndexServerAddress": "https://index.docker.io/v1/",
+    "RegistryConfig": {
+        "IndexConfigs": {"docker.io": {"Mirrors": [], "Name": "docker.io", "Official": True, "Secure": True}},
+        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+        "Mirrors": None,
+    },
+    "Swarm": {
+        "NodeID": "",
+        "NodeAddr": "",
+        "LocalNodeState": "inactive",
+        "ControlAvailable": False,
+        "Error": "",
+        "RemoteManagers": None,
+    },
+    "LiveRestoreEnabled": True,
+    "Isolation": "",
+    "InitBinary": "docker-init",
+    "ContainerdCommit": {"ID": ""},
+    "RuncCommit": {"ID": ""},
+    "InitCommit": {"ID": ""},
+    "FirewallBackend": {"Driver": "nftables"},
+    "CDISpecDirs": [],
+    "Warnings": None,
+}
+
+
+def _system(engine: "Engine") -> dict[str, Any]:
+    """What the host says; reads files."""
+    unified = host_hierarchies().unified
+    names = _controllers()
+    uname = os.uname()
+    security = ["name=seccomp,profile=" + (engine.config.seccomp_profile or "builtin")]
+    if unified:
+        security.append("name=cgroupns")
+    if engine.config.no_new_privileges:
+        security.append("name=no-new-privileges")
+    return {
+        "Images": len(engine.images.list(all=True)),
+        "Driver": "overlay2",
+        "DriverStatus": [
+            ["Backing Filesystem", _file_system(str(engine.paths.data_root))],
+            ["Supports d_type", "true"],
+            ["Using metacopy", "false"],
+            ["Native Overlay Diff", "true"],
+            ["userxattr", "false"],
+        ],
+        "MemoryLimit": "memory" in names,
+        "SwapLimit": "memory" in names,
+        "KernelMemoryTCP": "memory" in names and not unified,
+        "CpuCfsPeriod": "cpu" in names,
+        "CpuCfsQuota": "cpu" in names,
+        "CPUShares": "cpu" in names,
+        "CPUSet": "cpuset" in names,
+        "PidsLimit": "pids" in names,
+        "OomKillDisable": "memory" in names and not unified,
+        "IPv4Forwarding": _read("/proc/sys/net/ipv4/ip_forward") == "1",
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": str(engine.cgroup_version),
+        "KernelVersion": uname.release,
+        "OperatingSystem": _os_release().get("PRETTY_NAME", "Linux"),
+        "OSVersion": _os_release().get("VERSION_ID", ""),
+        "OSType": "linux",
+        "Architecture": uname.machine,
+        "NCPU": os.cpu_count() or 1,
+        "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "DockerRootDir": str(engine.paths.data_root),
+        "Name": uname.nodename,
+        "SecurityOptions": security,
+    }
+
+
+def _controllers() -> set[str]:
+    """The cgroup controllers this host has, whichever version."""
+    mounts = host_hierarchies()
+    unified = _read(f"{mounts.v2}/cgroup.controllers").split() if mounts.v2 else []
+    return {*mounts.v1, *unified}
+
+
+def _runtimes(engine: "Engine") -> dict[str, Any]:
+    runtimes: dict[str, Any] = {"wherry": {"path": "wherry-runtime"}, "runc": {"path": "wherry-runtime"}}
+    return runtimes | {name: {"path": path} for name, path in engine.config.runtimes.items()}
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _os_release() -> dict[str, str]:
+    pairs = (line.partition("=") for line in _read("/etc/os-release").splitlines())
+    return {name: value.strip('"') for name, _, value in pairs}
+
+
+def _file_system(path: str) -> str:
+    """The type of the file system that holds `path`, as Docker names it."""
+    best, kind = "", "<unknown>"
+    for line in _read("/proc/self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        point = before.split()[4]
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, after.split()[0]
+    return "extfs" if kind in ("ext2", "ext3", "ext4") else kind
+
+
+def _rfc3339(ns: int) -> str:
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+async def version(engine: "Engine") -> dict[str, Any]:
+    """The body of GET /version, but for the API's own versions."""
+    uname = os.uname()
+    architecture = _GO_ARCHITECTURES.get(uname.machine, uname.machine)
+    python = f"python{platform.python_version()}"
+    details = {
+        "Arch": architecture,
+        "BuildTime": "",
+        "Experimental": "false",
+        "GitCommit": "",
+        "GoVersion": python,
+        "KernelVersion": uname.release,
+        "Os": "linux",
+    }
+    return {
+        "Platform": {"Name": "wherry"},
+        "Components": [{"Name": "Engine", "Version": wherry.__version__, "Details": details}],
+        "Version": wherry.__version__,
+        "GitCommit": "",
+        "GoVersion": python,
+        "Os": "linux",
+        "Arch": architecture,
+        "KernelVersion": uname.release,
+        "BuildTime": "",
+    }

@@ -1,0 +1,108 @@
+"""The reconciler: what the kernel and the disk hold for containers that do not run, or do not exist.
+
+Run at start, it repairs what a crash left. With `dry_run` it only tells: that is the leak check of the tests. Two
+engines on one host do not disturb each other: it only touches ids that this engine's database, exec root or data root
+name, and what the network room's tables name.
+"""
+
+import os
+import secrets
+import shutil
+from typing import TYPE_CHECKING
+
+from wherry.engine.launch import remove_bundle
+from wherry.runtime.cgroups import open_cgroup
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+
+async def reconcile(engine: "Engine", *, dry_run: bool = False) -> list[str]:
+    """Remove leftovers (or, with `dry_run`, only name them); returns one line for each."""
+    live = {entry.id for entry in engine.containers if entry.monitor is not None}
+    known = engine.containers.known_ids()
+    return await engine.run_blocking(_reconcile, engine, live, known, dry_run)
+
+
+def _reconcile(engine: "Engine", live: set[str], known: set[str], dry_run: bool) -> list[str]:
+    found = _cgroups(engine, live, known, dry_run)
+    found += list(engine.network.reconcile(live, dry_run=dry_run))
+    found += _bundles(engine, live, dry_run)
+    found += _data(engine, known, dry_run)
+    found += _volumes(engine, dry_run)
+    return found + _trash(engine, dry_run)
+
+
+def _names(path: os.PathLike[str]) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
+
+
+def _cgroups(engine: "Engine", live: set[str], known: set[str], dry_run: bool) -> list[str]:
+    """Processes and cgroups of containers that do not run."""
+    found = []
+    trashed = {name.partition("-")[0] for name in _names(engine.paths.trash)}
+    for container_id in sorted((known | set(_names(engine.paths.exec_containers)) | trashed) - live):
+        entry = engine.containers.get(container_id)
+        try:
+            cgroup = open_cgroup(engine.cgroup_path(container_id, entry.record if entry else None))
+        except ValueError:
+            continue
+        if not cgroup.exists():
+            continue
+        found.append(f"cgroup of container {container_id} with processes {cgroup.pids()}")
+        if not dry_run:
+            cgroup.kill()
+            cgroup.remove()
+    return found
+
+
+def _bundles(engine: "Engine", live: set[str], dry_run: bool) -> list[str]:
+    """Directories of the exec root whose container does not run."""
+    found = []
+    for container_id in _names(engine.paths.exec_containers):
+        if container_id not in live:
+            found.append(f"runtime directory of container {container_id}")
+            if not dry_run:
+                remove_bundle(engine, container_id)
+    return found
+
+
+def _data(engine: "Engine", known: set[str], dry_run: bool) -> list[str]:
+    """Directories of the data root that no row names: a create or a removal that was cut off."""
+    found = []
+    for container_id in _names(engine.paths.containers):
+        if container_id not in known:
+            found.append(f"data directory of container {container_id}")
+            if not dry_run:
+                target = engine.paths.trash / f"{container_id}-{secrets.token_hex(4)}"
+                os.rename(engine.paths.container(container_id), target)
+    return found
+
+
+def _volumes(engine: "Engine", dry_run: bool) -> list[str]:
+    """Empty volume directories without a row: a create that was cut off. User data is never touched."""
+    found = []
+    rows = {volume.name for volume in engine.volumes.list()}
+    for name in _names(engine.paths.volumes):
+        data = engine.paths.volume(name)
+        if name in rows or (data.is_dir() and os.listdir(data)):
+            continue
+        found.append(f"empty directory of volume {name}")
+        if not dry_run:
+            for directory in (data, engine.paths.volumes / name):
+                if directory.is_dir():
+                    os.rmdir(directory)
+    return found
+
+
+def _trash(engine: "Engine", dry_run: bool) -> list[str]:
+    """What a removal moved away and did not come to delete."""
+    names = _names(engine.paths.trash)
+    if not dry_run:
+        for name in names:
+            path = engine.paths.trash / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return [f"trash {name}" for name in names]

@@ -1,0 +1,177 @@
+"""What a starting engine finds, and makes of it.
+
+a monitor answers            the container runs (or just ended): taken back, nothing happened to it
+no monitor, an exit record   it ended while nobody looked: its real code and time are applied
+no monitor, no record        its monitor was killed, or the host was: what is left is killed, and it ended now
+a removal under way          is completed
+a row without a directory    `dead`, unless nothing was ever in it
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from wherry.engine import remove, restarts
+from wherry.engine.containers import Entry
+from wherry.engine.engine import read_boot_id
+from wherry.engine.exits import KILLED, Exit, apply_exit, handler, kill_leftovers, recorded_exit
+from wherry.engine.launch import apply_endpoint
+from wherry.engine.reconcile import reconcile
+from wherry.errors import WherryError
+from wherry.failpoint import hit
+from wherry.runtime.client import Monitor, connect
+from wherry.store.atomic import write_file
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+log = logging.getLogger("wherry.engine")
+
+LOST = 255
+"""The exit code of a container that a reboot ended: nobody can know the real one."""
+
+_CONNECT_TIMEOUT_S = 5.0
+
+
+async def prepare(engine: "Engine") -> None:
+    """Before anything else: the exec root of another boot is worthless, scratch is emptied, records are read."""
+    await engine.run_blocking(_forget_other_boot, engine)
+    for problem in engine.containers.load():
+        log.error("%s; it is left alone", problem)
+
+
+def _forget_other_boot(engine: "Engine") -> None:
+    paths = engine.paths
+    try:
+        boot = paths.boot_id.read_text().strip()
+    except FileNotFoundError:
+        boot = ""
+    if boot != read_boot_id():
+        for directory in (paths.exec_containers, paths.netns):
+            for name in os.listdir(directory):
+                _discard(directory / name)
+        write_file(paths.boot_id, f"{read_boot_id()}\n".encode(), durable=False)
+    for name in os.listdir(paths.tmp):
+        _discard(paths.tmp / name)
+
+
+def _discard(path: os.PathLike[str]) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        os.unlink(path)
+
+
+async def restore(engine: "Engine") -> None:
+    """Bring every container into a state that is true, then remove what belongs to none, then act on policies."""
+    work = [_restore_one(engine, entry) for entry in engine.containers]
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for error in results:
+        if isinstance(error, BaseException):
+            log.error("a container could not be restored", exc_info=error)
+    hit("engine.restore.before_reconcile")
+    for line in await reconcile(engine):
+        log.info("reconciled: %s", line)
+    for entry in engine.containers:
+        if restarts.wanted_at_boot(entry):
+            entry.record.state.status = "restarting"
+            restarts.schedule(engine, entry, 0)
+
+
+async def _restore_one(engine: "Engine", entry: Entry) -> None:
+    """One bad object must not keep the engine from starting: it is marked dead, with the reason."""
+    try:
+        await _restore_entry(engine, entry)
+    except (WherryError, OSError) as error:
+        log.error("container %s: %s", entry.id, error)
+        entry.record.state.status, entry.record.state.error = "dead", str(error)
+        engine.save(entry.record)
+
+
+async def _restore_entry(engine: "Engine", entry: Entry) -> None:
+    record, state = entry.record, entry.record.state
+    if state.status == "removing":
+        await remove.finish(engine, entry)
+        return
+    if not await _has_directory(engine, entry):
+        return
+    monitor = await _monitor(engine, entry)
+    if monitor is not None:
+        await _adopt(engine, entry, monitor)
+        return
+    found = await engine.run_blocking(recorded_exit, engine, entry.id)
+    was_running = state.status in ("running", "paused")
+    if found is not None and found.time != state.finished_at and (was_running or found.started_at > state.started_at):
+        state.started_at = found.started_at or state.started_at
+        record.started_before = True
+        await _ended(engine, entry, found)
+    elif was_running and record.boot_id not in ("", engine.boot_id):
+        await _ended(engine, entry, Exit(LOST, False, time.time_ns()))
+    elif was_running:
+        await engine.run_blocking(kill_leftovers, engine, entry.id)
+        await _ended(engine, entry, Exit(KILLED, False, time.time_ns(), "the container's monitor ended unexpectedly"))
+    elif state.status == "exited" and record.host_config.AutoRemove:
+        async with entry.lock:
+            await remove.remove_now(engine, entry, volumes=True)
+
+
+async def _has_directory(engine: "Engine", entry: Entry) -> bool:
+    """Whether the container's data is there. What never ran has none to lose: its directories are made again."""
+    directory = engine.paths.container(entry.id)
+    if directory.is_dir() and engine.paths.upper(entry.id).is_dir() and engine.paths.work(entry.id).is_dir():
+        return True
+    if not entry.record.started_before:
+        for path in (directory, engine.paths.upper(entry.id), engine.paths.work(entry.id)):
+            os.makedirs(path, mode=0o755, exist_ok=True)
+        return True
+    if entry.status != "dead":
+        log.error("container %s: its data %s is gone", entry.id, directory)
+        await engine.run_blocking(kill_leftovers, engine, entry.id)
+        entry.record.state.status, entry.record.state.pid = "dead", 0
+        entry.record.state.error = "the container's data directory is missing"
+        engine.save(entry.record)
+    return False
+
+
+async def _monitor(engine: "Engine", entry: Entry) -> Monitor | None:
+    """A connection to the container's monitor, or None when there is none."""
+    path = str(engine.paths.monitor_socket(entry.id))
+    if not os.path.exists(path):
+        return None
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            return await connect(path, handler(engine, entry))
+    except (ConnectionError, FileNotFoundError, TimeoutError) as error:
+        log.warning("container %s: no monitor answers: %s", entry.id, error)
+        return None
+
+
+async def _adopt(engine: "Engine", entry: Entry, monitor: Monitor) -> None:
+    """Take a living container back: its monitor knows the truth."""
+    async with entry.lock:
+        status = await monitor.status()
+        record, state = entry.record, entry.record.state
+        if status["status"] == "exited":
+            await monitor.close()
+            found = await engine.run_blocking(recorded_exit, engine, entry.id)
+            await apply_exit(engine, entry, found or Exit(KILLED, False, time.time_ns()))
+            return
+        entry.monitor = monitor
+        state.status = "paused" if status["status"] == "paused" else "running"
+        state.pid = int(status["pid"])
+        state.started_at = int(status.get("started_at") or state.started_at)
+        state.exit_code, state.error = 0, ""
+        record.started_before, record.boot_id = True, engine.boot_id
+        endpoint = await engine.run_blocking(engine.network.endpoint, record.id)
+        if endpoint is not None:
+            apply_endpoint(record, endpoint)
+        engine.save(record)
+
+
+async def _ended(engine: "Engine", entry: Entry, found: Exit) -> None:
+    async with entry.lock:
+        entry.record.state.status = "running"
+        await apply_exit(engine, entry, found, policy=False)
