@@ -1,14 +1,14 @@
 """The session keyring of a container: keyctl(2)."""
 
-import ctypes
 import os
 
 from wherry.linux.syscalls import NR, syscall
 
 _JOIN_SESSION_KEYRING = 1
 _SETPERM = 5
-_DESCRIBE = 6
-_USER_SEARCH = 0x00080000
+# What a session keyring is born with (possessor all; user view, read, link), and search for the user, by whose uid a
+# process that joins later finds it.
+_PERMISSIONS = 0x3F000000 | 0x00010000 | 0x00020000 | 0x00100000 | 0x00080000
 
 
 def join_session_keyring(name: str) -> int:
@@ -17,8 +17,5 @@ def join_session_keyring(name: str) -> int:
 
 
 def allow_user_search(serial: int) -> None:
-    """Let the owner search a keyring without possessing it: a process that joins later finds it by name only so."""
-    buffer = ctypes.create_string_buffer(256)
-    syscall(NR.keyctl, _DESCRIBE, serial, buffer, len(buffer))
-    permissions = int(buffer.value.split(b";")[3], 16)  # "type;uid;gid;perm;description", keyctl_describe(3)
-    syscall(NR.keyctl, _SETPERM, serial, permissions | _USER_SEARCH)
+    """Let the owner search a session keyring without possessing it: a process that joins later finds it only so."""
+    syscall(NR.keyctl, _SETPERM, serial, _PERMISSIONS)

@@ -49,20 +49,25 @@ def merge(configured: tuple[Device, ...]) -> tuple[Device, ...]:
     return tuple(device for device in DEFAULT if device.path not in own) + configured
 
 
-def make_node(root_fd: int, device: Device) -> None:
-    """Make the node; its parents are made when missing, a node that is there already must be the same."""
-    directory, _, name = device.path.rpartition("/")
-    parent = mkdir_in_root(root_fd, directory or "/", 0o755)
+def make_nodes(root_fd: int, nodes: tuple[Device, ...]) -> None:
+    """Make the nodes; their parents are made when missing, a node that is there already must be the same."""
+    opened: dict[str, int] = {}
     try:
-        make_node_at(parent, name, device)
-    except OSError as error:
-        raise StartError("Internal", path_error("mknod", device.path, error)) from None
+        for device in nodes:
+            directory, _, name = device.path.rpartition("/")
+            if directory not in opened:
+                opened[directory] = mkdir_in_root(root_fd, directory or "/", 0o755)
+            try:
+                make_node_at(opened[directory], name, device)
+            except OSError as error:
+                raise StartError("Internal", path_error("mknod", device.path, error)) from None
     finally:
-        os.close(parent)
+        for fd in opened.values():
+            os.close(fd)
 
 
 def make_node_at(parent: int, name: str, device: Device) -> None:
-    """As `make_node`, in the directory `parent`. Raises OSError."""
+    """Make one node in the directory `parent`. The caller's umask is 0. Raises OSError."""
     number = os.makedev(device.major, device.minor)
     kind = _KINDS[device.kind]
     try:
@@ -73,12 +78,6 @@ def make_node_at(parent: int, name: str, device: Device) -> None:
             raise
     if device.uid or device.gid:
         os.chown(name, device.uid, device.gid, dir_fd=parent, follow_symlinks=False)
-    if device.mode & 0o022:  # bits that the caller's umask may have taken
-        node = os.open(name, O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            os.chmod(f"/proc/self/fd/{node}", device.mode)
-        finally:
-            os.close(node)
 
 
 def make_links(root_fd: int, *, kcore: bool) -> None:

@@ -157,7 +157,7 @@ def _join_and_execute(child: _Child) -> NoReturn:
     if child.keyring:
         init.join_keyring(child.keyring, child.warnings)
     root = os.open("/", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    context = operations.Context("")
+    context = operations.Context()
     context.root = root
     master = -1
     if plan.terminal:

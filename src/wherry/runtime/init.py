@@ -16,7 +16,7 @@ from typing import NoReturn
 from wherry.linux import caps, keyctl, openat, prctl, rlimits
 from wherry.runtime import devices, users
 from wherry.runtime.failure import StartError, path_error, words
-from wherry.runtime.process import ProcessPlan
+from wherry.runtime.process import ProcessPlan, bounding_set
 
 _SIGNALS = tuple(n for n in range(1, 32) if n not in (signal.SIGKILL, signal.SIGSTOP))
 _EXEC_FAILED = 255  # what runc's init exits with when execve(2) fails after the start
@@ -32,7 +32,9 @@ def detach_from_parent(stdio: tuple[int, int, int], keep: tuple[int, ...]) -> No
     prctl.close_all_but(keep)
     os.setsid()
     for number in _SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
+        if signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+    os.umask(0)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -174,7 +176,7 @@ def take_identity(plan: ProcessPlan, user: users.User, limits: tuple[tuple[int, 
     own_stdio(user)
     entered = change_directory(plan.cwd)
     wanted = plan.capabilities
-    caps.drop_bounding(wanted.bounding, caps.bounding())
+    caps.drop_bounding(wanted.bounding, bounding_set())
     for number, soft, hard in limits:
         resource.setrlimit(number, (soft, hard))
     prctl.set_keepcaps(True)

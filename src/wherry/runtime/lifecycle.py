@@ -4,9 +4,9 @@ The parent of init is whoever calls `create`: the monitor, or the OCI command li
 and the work in the child run beside the parent's own: the cgroup is made while init mounts.
 
     parent                                   child
-    plan (pure)
-    unshare(NEWPID, NEWTIME), fork  ───────▶ joins and makes the other namespaces
-    [user namespace: writes the maps]        root file system, mounts, /dev
+    unshare(NEWPID, NEWTIME), fork  ───────▶ plan (pure; made before the fork where the parent needs it)
+    [user namespace: writes the maps]        joins and makes the other namespaces
+                                             root file system, mounts, /dev
     makes the cgroup, puts the child in ───▶ cgroup namespace and mounts
     [hooks] ◀──────────────────────────────▶ [createContainer hooks]
                                              pivot_root, settings, user, capabilities, seccomp
@@ -14,6 +14,7 @@ and the work in the child run beside the parent's own: the cgroup is made while 
     start() ─────────────────────────────▶   [startContainer hooks] execve
 """
 
+import functools
 import os
 import signal
 import socket
@@ -89,7 +90,9 @@ def open_gate(connection: wire.Wire) -> None:
 class _Child(NamedTuple):
     """What the child takes over from its parent by fork."""
 
-    plan: spec.Plan
+    make_plan: Callable[[], spec.Plan]
+    namespaces: spec.Namespaces
+    time_offsets: str
     stdio: Stdio
     link: wire.Wire
     context: operations.Context
@@ -125,34 +128,48 @@ def create(
     StartError; nothing is left then.
     """
     identity = container_id or os.path.basename(os.path.abspath(bundle))
-    plan = spec.plan(config, bundle, host_facts(), rootfs_mounts=rootfs_mounts, no_pivot=no_pivot)
-    load = filter_loader(config, seccomp_filter)
-    rootfs.has_mount_api()
+    host = host_facts()
+    linux = config.get("linux") or {}
+    namespaces = spec.namespaces_of(linux, host)
+    context = operations.Context()
+    make_plan = functools.partial(spec.plan, config, bundle, host, rootfs_mounts=rootfs_mounts, no_pivot=no_pivot)
+    plan = make_plan() if spec.needs_preparation(config, namespaces) else None
     state = hooks.State(identity, "creating", 0, bundle, config.get("annotations") or {})
-    for warning in plan.warnings:
-        warn(warning)
     ours, theirs = wire.pair()
-    context = operations.Context(plan.root_path)
-    context.user_namespace = plan.namespaces.user
+    child = _Child(
+        make_plan if plan is None else lambda: plan,
+        namespaces,
+        spec.time_offsets(linux, namespaces),
+        stdio,
+        theirs,
+        context,
+        state,
+        filter_loader(config, seccomp_filter),
+        gate,
+        preserve_fds,
+    )
     try:
-        _prepare(plan, context)
-        child = _Child(plan, stdio, theirs, context, state, load, gate, preserve_fds)
-        with_helper = plan.namespaces.user
-        if not with_helper:
-            _enter_for_children(plan)
-        pid = os.fork()
-        if pid == 0:
-            _child_main(child, with_helper)
-    except OSError as error:
+        if plan is not None:
+            _prepare(plan, context)
+        pid = _fork(child)
+    except BaseException as error:
         ours.close()
-        raise StartError("Internal", f"error making the container's process: {words(error)}") from None
-    except BaseException:
-        ours.close()
+        if isinstance(error, OSError):
+            raise StartError("Internal", f"error making the container's process: {words(error)}") from None
         raise
     finally:
         theirs.close()
         _close_prepared(context)
-    return _accompany(pid, ours, plan, config, cgroup, warn, state, with_helper)
+    return _accompany(pid, ours, plan, config, cgroup, warn, state)
+
+
+def _fork(child: _Child) -> int:
+    if not child.namespaces.user:
+        _enter_for_children(child.namespaces, child.time_offsets)
+    pid = os.fork()
+    if pid == 0:
+        _child_main(child)
+    return pid
 
 
 _host: list[spec.Host] = []
@@ -232,14 +249,14 @@ def _close_prepared(context: operations.Context) -> None:
     context.prepared.clear()
 
 
-def _enter_for_children(plan: spec.Plan) -> None:
+def _enter_for_children(namespaces: spec.Namespaces, time_offsets: str) -> None:
     """The namespaces a process can only be born into: from now on our children are."""
-    new = plan.namespaces.new & _BY_PARENT
+    new = namespaces.new & _BY_PARENT
     if new:
         ns.unshare(new)
-    if plan.time_offsets:
-        _write_file("/proc/self/timens_offsets", plan.time_offsets)
-    for flag, path in plan.namespaces.joined:
+    if time_offsets:
+        _write_file("/proc/self/timens_offsets", time_offsets)
+    for flag, path in namespaces.joined:
         if flag == ns.CLONE_NEWPID:
             _join(flag, path)
 
@@ -269,25 +286,25 @@ def _join(flag: int, path: str) -> None:
 def _accompany(
     pid: int,
     link: wire.Wire,
-    plan: spec.Plan,
+    plan: spec.Plan | None,
     config: dict[str, Any],
     cgroup: Cgroup | None,
     warn: Callable[[str], None],
     state: hooks.State,
-    with_helper: bool,
 ) -> Created:
     """Serve the child until it waits at the gate; undo everything when it does not get there."""
     made = False
+    configured = config.get("hooks") or {}
     try:
-        if with_helper:
+        if plan is not None and plan.namespaces.user:
             pid = _serve_helper(pid, link, plan)
-        adjust_oom_score(pid, plan.process.oom_score_adj, warn)
+        adjust_oom_score(pid, (config.get("process") or {}).get("oomScoreAdj"), warn)
         if cgroup is not None:
             made = True
             _enter_cgroup(cgroup, pid, config, warn)
         link.send(wire.IN_CGROUP)
         state = state._replace(pid=pid)
-        fds = _until_ready(link, plan, state, warn)
+        fds = _until_ready(link, configured, state, warn)
         pidfd = pidfd_open(pid)
     except BaseException as error:
         _undo(pid, link, cgroup if made else None)
@@ -295,7 +312,7 @@ def _accompany(
             raise StartError("Internal", f"error making the container: {words(error)}") from error
         raise
     process = Process(pid, pidfd, fds[0] if fds else -1)
-    return Created(process, link, lambda: _poststart(plan, state, warn))
+    return Created(process, link, lambda: _poststart(configured, state, warn))
 
 
 def _serve_helper(helper: int, link: wire.Wire, plan: spec.Plan) -> int:
@@ -330,7 +347,7 @@ def _enter_cgroup(cgroup: Cgroup, pid: int, config: dict[str, Any], warn: Callab
 
 
 def adjust_oom_score(pid: int, score: int | None, warn: Callable[[str], None]) -> None:
-    """Set how willingly the kernel kills `pid` when memory runs out; a score it does not let us set is only warned of."""
+    """Set how willingly the kernel kills `pid` when memory runs out; a score that may not be set is only warned of."""
     if score is None:
         return
     try:
@@ -339,12 +356,14 @@ def adjust_oom_score(pid: int, score: int | None, warn: Callable[[str], None]) -
         warn(f"oom_score_adj {score} could not be set: lowering it needs CAP_SYS_RESOURCE")
 
 
-def _until_ready(link: wire.Wire, plan: spec.Plan, state: hooks.State, warn: Callable[[str], None]) -> list[int]:
+def _until_ready(
+    link: wire.Wire, configured: dict[str, Any], state: hooks.State, warn: Callable[[str], None]
+) -> list[int]:
     while True:
         kind, body, fds = link.receive()
         if kind == wire.HOOKS:
             for name in ("prestart", "createRuntime"):
-                hooks.run_all(plan.hooks.get(name) or [], name, state)
+                hooks.run_all(configured.get(name) or [], name, state)
             link.send(wire.HOOKS_RAN)
         elif kind == wire.READY:
             for warning in body or ():
@@ -365,9 +384,9 @@ def _undo(pid: int, link: wire.Wire, cgroup: Cgroup | None) -> None:
         cgroup.remove()
 
 
-def _poststart(plan: spec.Plan, state: hooks.State, warn: Callable[[str], None]) -> None:
+def _poststart(configured: dict[str, Any], state: hooks.State, warn: Callable[[str], None]) -> None:
     try:
-        hooks.run_all(plan.hooks.get("poststart") or [], "poststart", state._replace(status="running"))
+        hooks.run_all(configured.get("poststart") or [], "poststart", state._replace(status="running"))
     except StartError as error:
         warn(error.message)
 
@@ -375,13 +394,13 @@ def _poststart(plan: spec.Plan, state: hooks.State, warn: Callable[[str], None])
 # ---------------------------------------------------------------- the child
 
 
-def _child_main(child: _Child, with_helper: bool) -> NoReturn:
+def _child_main(child: _Child) -> NoReturn:
     """The child of fork: never returns, whatever happens."""
     try:
-        if with_helper:
+        if child.namespaces.user:
             _become_helper(child)
         else:
-            _become_init(child, init.raise_hard_limits(child.plan.process, child.context.warnings))
+            _become_init(child)
     except StartError as error:
         child.link.fail(error)
     except OSError as error:
@@ -402,8 +421,8 @@ def _kept(child: _Child) -> tuple[int, ...]:
 def _become_helper(child: _Child) -> None:
     """Between the parent and init when there is a user namespace: the other namespaces must belong to it, so they are
     made by a process in it, and init is born in them as its sibling."""
-    namespaces = child.plan.namespaces
-    limits = init.raise_hard_limits(child.plan.process, child.context.warnings)
+    namespaces = child.namespaces
+    init.raise_hard_limits(child.make_plan().process, [])
     for flag, path in namespaces.joined:
         if flag != ns.CLONE_NEWUSER:
             _join(flag, path)
@@ -420,40 +439,45 @@ def _become_helper(child: _Child) -> None:
     new = namespaces.new & _BY_PARENT
     if new:
         ns.unshare(new)
-    if child.plan.time_offsets:
-        _write_file("/proc/self/timens_offsets", child.plan.time_offsets)
+    if child.time_offsets:
+        _write_file("/proc/self/timens_offsets", child.time_offsets)
     pid = ns.fork_sibling()
     if pid:
         child.link.send(wire.FORKED, pid)
         os._exit(0)
-    _become_init(child, limits)
+    _become_init(child)
 
 
-def _become_init(child: _Child, limits: tuple[tuple[int, int, int], ...]) -> None:
-    plan, context, link = child.plan, child.context, child.link
+def _become_init(child: _Child) -> None:
+    namespaces, context, link = child.namespaces, child.context, child.link
     init.detach_from_parent(child.stdio, _kept(child))
+    plan = child.make_plan()
+    context.root_path = plan.root_path
+    context.user_namespace = namespaces.user
+    context.warnings += plan.warnings
+    limits = init.raise_hard_limits(plan.process, context.warnings)
     init.join_keyring(f"_ses.{child.state.container_id}", context.warnings)
-    if not plan.namespaces.user:
-        for flag, path in plan.namespaces.joined:
+    if not namespaces.user:
+        for flag, path in namespaces.joined:
             if flag != ns.CLONE_NEWPID:
                 _join(flag, path)
-    ns.unshare(plan.namespaces.new & ~_SEPARATE)
-    context.enter_cgroup = lambda: link.expect(wire.IN_CGROUP)  # type: ignore[method-assign]  # one use, one place
+    ns.unshare(namespaces.new & ~_SEPARATE)
+    context.enter_cgroup = functools.partial(link.expect, wire.IN_CGROUP)
     failpoint.hit("runtime-before-mounts")
     operations.apply_all(plan.root, context)
     operations.apply_all(plan.mounts, context)
     if plan.process.terminal:
         context.master, context.console = console.open_terminal(context.root, plan.process.terminal_size)
         console.mount_console(context.root, context.console)
-    _run_hooks(child)
+    _run_hooks(child, plan)
     failpoint.hit("runtime-before-pivot")
     operations.apply_all((plan.pivot,), context)
     operations.apply_all(plan.settings, context)
-    _finish(child, limits)
+    _finish(child, plan, limits)
 
 
-def _run_hooks(child: _Child) -> None:
-    configured = child.plan.hooks
+def _run_hooks(child: _Child, plan: spec.Plan) -> None:
+    configured = plan.hooks
     if configured.get("prestart") or configured.get("createRuntime"):
         child.link.send(wire.HOOKS)
         child.link.expect(wire.HOOKS_RAN)
@@ -462,8 +486,8 @@ def _run_hooks(child: _Child) -> None:
         hooks.run_all(configured["createContainer"], "createContainer", state)
 
 
-def _finish(child: _Child, limits: tuple[tuple[int, int, int], ...]) -> NoReturn:
-    plan, context, link = child.plan, child.context, child.link
+def _finish(child: _Child, plan: spec.Plan, limits: tuple[tuple[int, int, int], ...]) -> NoReturn:
+    context, link = child.context, child.link
     process = plan.process
     if process.terminal:
         console.become_controlled(context.console)
@@ -490,7 +514,7 @@ def _finish(child: _Child, limits: tuple[tuple[int, int, int], ...]) -> NoReturn
         os.close(context.master)
     link = _wait_at_gate(child)
     if plan.hooks.get("startContainer"):
-        _start_hooks(child, link)
+        _start_hooks(child, plan, link)
     if load is not None and process.no_new_privileges:
         _install_last(load, link)
     init.execute(program, process)
@@ -510,10 +534,10 @@ def _wait_at_gate(child: _Child) -> wire.Wire:
         connection.close()
 
 
-def _start_hooks(child: _Child, link: wire.Wire) -> None:
+def _start_hooks(child: _Child, plan: spec.Plan, link: wire.Wire) -> None:
     state = child.state._replace(status="created", pid=os.getpid())
     try:
-        hooks.run_all(child.plan.hooks["startContainer"], "startContainer", state)
+        hooks.run_all(plan.hooks["startContainer"], "startContainer", state)
     except StartError as error:
         link.fail(error)
         os._exit(1)

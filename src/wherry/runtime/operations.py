@@ -7,6 +7,7 @@ the few descriptors of a `Context`. `runtime.spec` makes the list, which can be 
 import errno
 import os
 import stat
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from wherry.linux import mounts as m
@@ -21,8 +22,8 @@ from wherry.runtime.mount_options import MountOptions
 class Context:
     """What operations hand each other while init runs."""
 
-    def __init__(self, root_path: str) -> None:
-        self.root_path = root_path  # where the root is mounted, as seen before the pivot; "" after
+    def __init__(self) -> None:
+        self.root_path = ""  # where the root is mounted, as seen before the pivot; "" after
         self.root = -1  # O_PATH descriptor of the root
         self.proc = -1  # a private copy of the container's procfs, not reachable by any path
         self.console = -1  # the peer of the container's terminal
@@ -32,8 +33,11 @@ class Context:
         self.prepared: dict[int, int] = {}  # index of a mount in the configuration → detached mount made by the parent
         self.warnings: list[str] = []
 
-    def enter_cgroup(self) -> None:
-        """Wait until the parent has put us into our cgroup; replaced by init."""
+        self.enter_cgroup: Callable[[], None] = _nothing  # waits until the parent has put us into our cgroup
+
+
+def _nothing() -> None:
+    """Where there is no parent to wait for."""
 
 
 class Operation(Protocol):
@@ -140,8 +144,6 @@ class Filesystem(NamedTuple):
         else:
             target = rootfs.open_target(context.root, context.root_path, self.destination, directory=True)
         try:
-            if self.fstype != "proc":
-                rootfs.check_proc(context.root_path, target, None)
             fd = self._mount(context, target)
         finally:
             os.close(target)
@@ -241,9 +243,10 @@ class Bind(NamedTuple):
         source = fd if fd >= 0 else os.open(self.source, O_PATH | os.O_CLOEXEC)
         try:
             directory = stat.S_ISDIR(os.fstat(source).st_mode)
-            target = rootfs.open_target(context.root, context.root_path, self.destination, directory=directory)
+            target = rootfs.open_target(
+                context.root, context.root_path, self.destination, directory=directory, source=source
+            )
             try:
-                rootfs.check_proc(context.root_path, target, source)
                 if fd >= 0:
                     rootfs.attach_prepared(fd, target, self.options)
                 else:
@@ -281,7 +284,6 @@ class UnifiedCgroupMount(NamedTuple):
     def apply(self, context: Context) -> None:
         target = rootfs.open_target(context.root, context.root_path, self.destination, directory=True)
         try:
-            rootfs.check_proc(context.root_path, target, None)
             try:
                 fd = rootfs.attach_filesystem(target, "cgroup2", "cgroup", self.options, self.options.set)
             except OSError as error:
@@ -311,7 +313,6 @@ class LegacyCgroupMount(NamedTuple):
         target = rootfs.open_target(context.root, context.root_path, self.destination, directory=True)
         attributes = self.options.set & ~m.ATTR_RDONLY
         try:
-            rootfs.check_proc(context.root_path, target, None)
             top = rootfs.attach_filesystem(target, "tmpfs", "tmpfs", MountOptions(data=(("mode", "755"),)), attributes)
         finally:
             os.close(target)
@@ -375,11 +376,11 @@ class MakeDevices(NamedTuple):
     bind: bool  # of the host's nodes: in a user namespace there is no mknod(2)
 
     def apply(self, context: Context) -> None:
+        if not self.bind:
+            devices.make_nodes(context.root, self.nodes)
+            return
         for node in self.nodes:
-            if self.bind:
-                self._bind(context, node)
-            else:
-                devices.make_node(context.root, node)
+            self._bind(context, node)
 
     def _bind(self, context: Context, node: devices.Device) -> None:
         target = devices.node_target(context.root, node.path)

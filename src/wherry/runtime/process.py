@@ -142,11 +142,21 @@ def _capabilities(sets: dict[str, list[str] | None], warnings: list[str]) -> Cap
             warnings.append(f"ignoring unknown capabilities {unknown}")
         masks.append(linux_caps.mask(capability for capability in wanted if capability in linux_caps.NUMBERS))
     asked = Capabilities(*masks)
-    available = linux_caps.bounding()
+    available = bounding_set()
     missing = (asked.bounding | asked.permitted) & ~available
     if missing:
         warnings.append(f"not available in this environment: {', '.join(linux_caps.names(missing))}")
     return Capabilities(*(bits & available for bits in asked))
+
+
+_bounding: list[int] = []
+
+
+def bounding_set() -> int:
+    """Our own bounding set, asked once per process: what we can give away."""
+    if not _bounding:
+        _bounding.append(linux_caps.bounding())
+    return _bounding[0]
 
 
 def _rlimits(entries: Any) -> tuple[tuple[int, int, int], ...]:

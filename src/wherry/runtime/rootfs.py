@@ -222,14 +222,27 @@ def empty_directory() -> int:
     )
 
 
-def open_target(root: int, rootfs: str, path: str, *, directory: bool) -> int:
-    """The mount point `path` in the root, made when it is missing. Raises StartError for the root itself."""
-    make = mkdir_in_root if directory else create_in_root
-    fd = make(root, path, 0o755)
-    if os.path.samestat(os.fstat(fd), os.fstat(root)) and os.readlink(m.fd_path(fd)) == rootfs:
+def open_target(root: int, rootfs: str, path: str, *, directory: bool, source: int | None = None) -> int:
+    """The mount point `path` in the root, made when it is missing; `source` is what a bind mount will show there.
+    Raises StartError for the root itself and for what lies under /proc: LSM labels and masks are written there.
+    Allowed are a procfs on /proc and the few files that lxcfs provides."""
+    fd = (mkdir_in_root if directory else create_in_root)(root, path, 0o755)
+    place = os.readlink(m.fd_path(fd))[len(rootfs.rstrip("/")) :] or "/"
+    reason = _refusal(place, source)
+    if reason:
         os.close(fd)
-        raise StartError("InvalidArgument", f'mountpoint "{path}" is the root file system itself')
+        raise StartError("InvalidArgument", f'error mounting to rootfs at "{path}": {reason}')
     return fd
+
+
+def _refusal(place: str, source: int | None) -> str:
+    if place == "/":
+        return "the mount point is the root file system itself"
+    if place == "/proc" and (source is None or not is_proc_root(source)):
+        return f'"{place}" cannot be mounted because it is not of type proc'
+    if place.startswith("/proc/") and place not in PROC_FILES:
+        return f'"{place}" cannot be mounted because it is inside /proc'
+    return ""
 
 
 def open_plain_directory(root: int, path: str) -> int:
@@ -243,21 +256,6 @@ def open_plain_directory(root: int, path: str) -> int:
         os.close(fd)
         raise StartError("InvalidArgument", f"{path} must be mounted on ordinary directory")
     return fd
-
-
-def check_proc(rootfs: str, target: int, source_fd: int | None) -> None:
-    """Refuse a mount that would cover /proc or part of it: LSM labels and masks are written there. Allowed are a
-    procfs on /proc itself and the few files lxcfs provides."""
-    resolved = os.readlink(m.fd_path(target))
-    path = resolved[len(rootfs.rstrip("/")) :] or "/"
-    if path != "/proc" and not path.startswith("/proc/"):
-        return
-    if path in PROC_FILES:
-        return
-    if path != "/proc":
-        raise StartError("InvalidArgument", f'"{path}" cannot be mounted because it is inside /proc')
-    if source_fd is None or not is_proc_root(source_fd):
-        raise StartError("InvalidArgument", f'"{path}" cannot be mounted because it is not of type proc')
 
 
 def is_proc_root(fd: int) -> bool:

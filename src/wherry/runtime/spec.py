@@ -44,7 +44,6 @@ class Plan(NamedTuple):
     namespaces: Namespaces
     uid_map: str  # lines for /proc/PID/uid_map, "" without a new user namespace
     gid_map: str
-    time_offsets: str  # lines for /proc/PID/timens_offsets
     root_path: str
     root: tuple[Operation, ...]
     mounts: tuple[Operation, ...]
@@ -98,7 +97,7 @@ def plan(
 def _plan(config: dict[str, Any], bundle: str, host: Host, rootfs_mounts: list[dict[str, Any]], no_pivot: bool) -> Plan:
     linux = config.get("linux") or {}
     _check_supported(config, linux)
-    namespaces = _namespaces(linux.get("namespaces") or [], host)
+    namespaces = namespaces_of(linux, host)
     root_path = os.path.realpath(os.path.join(bundle, config["root"]["path"]))
     warnings: list[str] = []
     plan_of_process = process.plan(config.get("process") or {}, warnings)
@@ -108,7 +107,6 @@ def _plan(config: dict[str, Any], bundle: str, host: Host, rootfs_mounts: list[d
         namespaces,
         uid_map,
         gid_map,
-        _time_offsets(linux, namespaces),
         root_path,
         _root(linux, root_path, rootfs_mounts),
         _mounts(all_mounts, linux, namespaces, host, bundle),
@@ -137,7 +135,9 @@ def _check_supported(config: dict[str, Any], linux: dict[str, Any]) -> None:
             raise _invalid(f"the section {section!r} is not supported by this runtime")
 
 
-def _namespaces(entries: list[dict[str, Any]], host: Host) -> Namespaces:
+def namespaces_of(linux: dict[str, Any], host: Host) -> Namespaces:
+    """Plan the namespaces of the `linux` section alone. Raises StartError."""
+    entries = linux.get("namespaces") or []
     new = 0
     joined = []
     own = set()
@@ -182,7 +182,8 @@ def _user_maps(linux: dict[str, Any], namespaces: Namespaces) -> tuple[str, str]
     return (_map_lines(uids), _map_lines(gids)) if new_user else ("", "")
 
 
-def _time_offsets(linux: dict[str, Any], namespaces: Namespaces) -> str:
+def time_offsets(linux: dict[str, Any], namespaces: Namespaces) -> str:
+    """Lines for /proc/PID/timens_offsets. Raises StartError."""
     offsets = linux.get("timeOffsets") or {}
     if offsets and not namespaces.new & ns.CLONE_NEWTIME:
         raise _invalid("time namespace offsets specified, but no new time namespace in the config")
@@ -327,6 +328,14 @@ def _names(config: dict[str, Any], namespaces: Namespaces) -> list[Operation]:
     if "uts" not in namespaces.own:
         raise _invalid("unable to set hostname without a private UTS namespace")
     return [operations.Hostname(hostname, domainname)]
+
+
+def needs_preparation(config: dict[str, Any], namespaces: Namespaces) -> bool:
+    """Whether some mounts must be made by the parent, with the host's privileges."""
+    return namespaces.user or any(
+        entry.get("uidMappings") or entry.get("gidMappings") or {"idmap", "ridmap"} & set(entry.get("options") or ())
+        for entry in config.get("mounts") or ()
+    )
 
 
 def _idmaps(entries: list[dict[str, Any]], linux: dict[str, Any]) -> dict[int, tuple[str, str, bool]]:
