@@ -52,7 +52,8 @@ def differences(theirs, ours, path=""):
 
 @pytest.fixture(scope="module")
 def python_image(host):
-    host.wherry("image", "from-host", "e2e:python", "python3", "--python")
+    if host.docker("image", "inspect", "e2e:python", check=False).returncode != 0:
+        host.wherry("image", "from-host", "e2e:python", "python3", "--python")
     return "e2e:python"
 
 
