@@ -42,7 +42,7 @@ def call(server):
                 status, headers, data = int(head.split()[1]), _headers(head), b""
             else:
                 status, headers, data = client.read_reply()
-        is_json = headers.get("content-type") == "application/json" and data
+        is_json = headers.get("content-type") == "application/json" and data.count(b"\n") == 1
         decoded = json.loads(data) if is_json else None
         return SimpleNamespace(status=status, headers=headers, body=data, json=decoded)
 

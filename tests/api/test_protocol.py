@@ -235,11 +235,11 @@ def test_start_takes_no_body(call, engine, monkeypatch):
     assert "non-empty request body" in reply.json["message"]
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [("", False), ("0", False), ("no", False), ("False", False), ("NONE", False)]
-    + [("1", True), ("true", True), ("yes", True), ("off", True), ("2", True), ("f", True)],
-)
+FALSE = ("", "0", "no", "False", "NONE")
+TRUE = ("1", "true", "yes", "off", "2", "f")
+
+
+@pytest.mark.parametrize(("value", "expected"), [(v, False) for v in FALSE] + [(v, True) for v in TRUE])
 def test_truth_values(value, expected):
     assert decode.flag({"all": [value]}, "all") is expected
     assert decode.flag({}, "all", default=expected) is expected

@@ -12,9 +12,6 @@ MAXIMUM: Version = (1, 51)
 JSON_ERRORS_SINCE: Version = (1, 24)
 """Clients older than this expect errors as plain text."""
 
-MULTIPLEXED_SINCE: Version = (1, 42)
-"""Older clients are told "raw stream" even where the stream has frames."""
-
 _PREFIX = re.compile(r"/v([0-9.]+)(/.*)")
 
 

@@ -109,7 +109,9 @@ class HttpHijack:
 
     def release(self) -> None:
         self._owned = False
-        if self._relay is None:
+        if self._relay is not None:
+            self._relay.release()
+        else:
             self._connection.transport.abort()  # closes our descriptor; the monitor's copy lives on
 
     async def close(self) -> None:
@@ -121,6 +123,8 @@ class HttpHijack:
 
     def _handler_ended(self) -> None:
         if self._owned:
+            if self._relay is not None:
+                self._relay.release()
             self._connection.close_politely()
 
 
@@ -141,6 +145,7 @@ class Relay:
         self._near, self._far = socket.socketpair()
         self._near.setblocking(False)
         self._far.setblocking(False)
+        self._held = self._far.dup()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> socket.socket:
@@ -151,8 +156,13 @@ class Relay:
         self._task.add_done_callback(_RELAYS.discard)
         return self._far
 
+    def release(self) -> None:
+        """Until now a far end closed by its owner did not end the conversation: there might be an error to tell."""
+        self._held.close()
+
     async def finish(self) -> None:
         """End the conversation from our side, output first."""
+        self.release()
         with contextlib.suppress(OSError):
             self._near.shutdown(socket.SHUT_RD)
         if self._task is not None:
@@ -169,6 +179,7 @@ class Relay:
         finally:
             inward.cancel()
             self._near.close()
+            self._held.close()
             self._connection.transport.close()
 
     async def _inward(self) -> None:

@@ -96,6 +96,8 @@ class WebSocketHijack:
 
     def release(self) -> None:
         self._owned = False
+        if self._relay is not None:
+            self._relay.release()
 
     async def close(self) -> None:
         self._owned = False
@@ -107,6 +109,8 @@ class WebSocketHijack:
 
     def _handler_ended(self) -> None:
         if self._owned:
+            if self._relay is not None:
+                self._relay.release()
             self._connection.close_politely()
 
 

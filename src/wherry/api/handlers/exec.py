@@ -5,9 +5,9 @@ from typing import Any
 
 from wherry.api import errors
 from wherry.api.context import Context, json_response
+from wherry.api.conversation import Conversation
 from wherry.api.decode import convert, parse_console_size
 from wherry.api.handlers.containers import dimensions
-from wherry.api.versions import MULTIPLEXED_SINCE
 from wherry.engine import exec as engine_exec
 from wherry.engine.model import ExecConfig, ExecRecord
 from wherry.errors import InvalidArgument, WherryError
@@ -76,28 +76,20 @@ async def start(ctx: Context) -> Response | None:
     if lowered.get("detach") is True:
         await engine_exec.start_exec(ctx.engine, ctx.name, detach=True, tty=tty, console_size=size)
         return Response(200)
-    takeover = HttpHijack(ctx.request)
+    conversation = Conversation(HttpHijack(ctx.request), ctx.version)
     try:
         await engine_exec.start_exec(
-            ctx.engine,
-            ctx.name,
-            detach=False,
-            tty=tty,
-            console_size=size,
-            connection=takeover,
-            multiplexed_header=ctx.version >= MULTIPLEXED_SINCE,
+            ctx.engine, ctx.name, detach=False, tty=tty, console_size=size, connection=conversation
         )
     except WherryError as error:
-        await _tell_in_band(takeover, error, ctx, tty=tty)
+        log.info("exec %s failed: %s", ctx.name, error)
+        await _tell_in_band(conversation, errors.explain(error)[1], tty=tty)
     return None
 
 
-async def _tell_in_band(takeover: HttpHijack, error: WherryError, ctx: Context, *, tty: bool) -> None:
-    _status, message = errors.explain(error)
-    log.info("exec %s failed: %s", ctx.name, message)
-    if not takeover.accepted:
-        framed = not tty and takeover.upgraded and ctx.version >= MULTIPLEXED_SINCE
-        await takeover.accept(MULTIPLEXED_STREAM if framed else RAW_STREAM)
+async def _tell_in_band(conversation: Conversation, message: str, *, tty: bool) -> None:
+    if not conversation.accepted:
+        await conversation.accept(RAW_STREAM if tty else MULTIPLEXED_STREAM)
     text = f"{message}\r\n".encode()
-    await takeover.write(text if tty else frame(STDOUT, text))
-    await takeover.close()
+    await conversation.write(text if tty else frame(STDOUT, text))
+    await conversation.close()

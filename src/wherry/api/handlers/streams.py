@@ -7,7 +7,7 @@ from typing import Any
 
 from wherry.api import decode, errors
 from wherry.api.context import Context, json_bytes
-from wherry.api.versions import MULTIPLEXED_SINCE
+from wherry.api.conversation import MULTIPLEXED_SINCE, Conversation, Takeover
 from wherry.engine import attach as engine_attach
 from wherry.engine import logs as engine_logs
 from wherry.engine import wait as engine_wait
@@ -69,36 +69,33 @@ async def attach(ctx: Context) -> None:
     """POST /containers/{name}/attach. Even errors are written by hand: Docker has left HTTP by then."""
     takeover = HttpHijack(ctx.request)
     try:
-        await engine_attach.attach(ctx.engine, ctx.name, _attach_options(ctx, raw=False), takeover)
+        await _attach(ctx, takeover, mux=True)
     except WherryError as error:
         status, message = errors.explain(error)
-        if takeover.accepted:
-            log.info("attach to %s ended: %s", ctx.name, message)
-        else:
-            await takeover.refuse(f"{status.value} {status.phrase}", message)
+        await takeover.refuse(f"{status.value} {status.phrase}", message)
         await takeover.close()
 
 
 async def attach_websocket(ctx: Context) -> None:
     """GET /containers/{name}/attach/ws: the same in messages, never multiplexed."""
-    takeover = WebSocketHijack(ctx.request)
-    try:
-        await engine_attach.attach(ctx.engine, ctx.name, _attach_options(ctx, raw=True), takeover)
-    except WherryError as error:
-        if not takeover.accepted:
-            raise
-        log.info("attach to %s ended: %s", ctx.name, error)
-        await takeover.close()
+    await _attach(ctx, WebSocketHijack(ctx.request), mux=False)
 
 
-def _attach_options(ctx: Context, *, raw: bool) -> engine_attach.AttachOptions:
-    return engine_attach.AttachOptions(
+async def _attach(ctx: Context, takeover: Takeover, *, mux: bool) -> None:
+    """Raises only what can still be answered: an error after the first byte just ends the conversation."""
+    options = engine_attach.AttachOptions(
         stream=ctx.flag("stream"),
         logs=ctx.flag("logs"),
         stdin=ctx.flag("stdin"),
         stdout=ctx.flag("stdout"),
         stderr=ctx.flag("stderr"),
         detach_keys=ctx.text("detachKeys"),
-        multiplexed_header=ctx.version >= MULTIPLEXED_SINCE,
-        raw=raw,
+        mux=mux,
     )
+    try:
+        await engine_attach.attach(ctx.engine, ctx.name, options, Conversation(takeover, ctx.version))
+    except WherryError as error:
+        if not takeover.accepted:
+            raise
+        log.info("attach to %s ended: %s", ctx.name, error)
+        await takeover.close()
