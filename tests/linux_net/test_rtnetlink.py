@@ -39,10 +39,10 @@ def test_links_as_ip_shows_them(tmp_path: Path):
         veth = rtnetlink.new_veth(
             "v0", "eth0", peer_netns=fd, peer_mac="02:00:00:00:00:02", mtu=1400, master=bridge.number
         )
-        route.request("veth", veth, rtnetlink.set_alias("v0", "the alias"))
+        flags = rtnetlink.set_bridge_port("v0", alias="the alias", isolated=True, hairpin=True)
+        route.request("veth", veth, flags)
         port = route.link("v0")
         assert port
-        route.request("port", rtnetlink.set_bridge_port(port.number, isolated=True, hairpin=True))
         shown = {link["ifname"]: link for link in ip("link", "show")}
         assert shown["br0"]["address"] == bridge.mac == "02:00:00:00:00:01"
         assert shown["br0"]["mtu"] == 1400

@@ -31,12 +31,11 @@ _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
-_IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_PROTINFO = 20, 28, 12
-_INFO_KIND, _INFO_DATA = 1, 2
+_IFLA_IFALIAS, _IFLA_NET_NS_FD = 20, 28
+_INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_INFO_PEER = 1
-_BRPORT_HAIRPIN, _BRPORT_ISOLATED, _BRPORT_LEARNING, _BRPORT_FLOOD = 4, 33, 8, 9
+_BRPORT_HAIRPIN, _BRPORT_ISOLATED = 4, 33
 _IFF_UP = 1
-_AF_BRIDGE = 7
 
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
@@ -96,8 +95,8 @@ def _mac(value: str) -> bytes:
     return bytes.fromhex(value.replace(":", ""))
 
 
-def _link_message(index: int, *, up: bool | None, family: int = 0) -> bytes:
-    return _ifinfomsg.pack(family, 0, index, int(bool(up)), 0 if up is None else _IFF_UP)
+def _link_message(index: int, *, up: bool | None) -> bytes:
+    return _ifinfomsg.pack(0, 0, index, int(bool(up)), 0 if up is None else _IFF_UP)
 
 
 def _link_attributes(name: str, mac: str, mtu: int, master: int, alias: str | None) -> bytes:
@@ -148,29 +147,13 @@ def set_link(
     return Message(_SETLINK, 0, _link_message(index, up=up) + _link_attributes(name, mac, mtu, master, alias))
 
 
-def set_alias(name: str, alias: str) -> Message:
-    """Give the link called `name` the alias `alias` (up to 255 bytes; ip link shows it)."""
-    body = _link_message(0, up=None) + attr_string(_IFLA_IFNAME, name) + attr(_IFLA_IFALIAS, alias.encode())
-    return Message(_SETLINK, 0, body)
-
-
-def set_bridge_port(
-    index: int,
-    *,
-    isolated: bool | None = None,
-    hairpin: bool | None = None,
-    learning: bool | None = None,
-    flood: bool | None = None,
-) -> Message:
-    """Set flags of bridge port `index`: isolated ports do not see each other, hairpin sends frames back out."""
-    flags = (
-        (_BRPORT_ISOLATED, isolated),
-        (_BRPORT_HAIRPIN, hairpin),
-        (_BRPORT_LEARNING, learning),
-        (_BRPORT_FLOOD, flood),
-    )
-    parts = [attr_u8(kind, value) for kind, value in flags if value is not None]
-    return Message(_SETLINK, 0, _link_message(index, up=None, family=_AF_BRIDGE) + nested(_IFLA_PROTINFO, *parts))
+def set_bridge_port(name: str, *, alias: str | None = None, isolated: bool = False, hairpin: bool = False) -> Message:
+    """Set the alias (up to 255 bytes; ip link shows it) and the flags of the bridge port called `name`: isolated ports
+    do not see each other, hairpin lets frames go back out by the port they came in."""
+    flags = attr_u8(_BRPORT_ISOLATED, isolated) + attr_u8(_BRPORT_HAIRPIN, hairpin)
+    info = attr_string(_INFO_SLAVE_KIND, "bridge") + nested(_INFO_SLAVE_DATA, flags)
+    named = _link_message(0, up=None) + _link_attributes(name, "", 0, 0, alias)
+    return Message(_NEWLINK, 0, named + nested(_IFLA_LINKINFO, info))
 
 
 def delete_link(index: int) -> Message:

@@ -8,9 +8,11 @@ configuration needs; so that is done only where a link outlives its namespace's 
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from wherry.linux.rtnetlink import RouteSocket
-from wherry.network import endpoints
+from wherry.network import endpoints, flows
+from wherry.network.model import PublishedPort
 
 log = logging.getLogger(__name__)
 
@@ -23,20 +25,31 @@ class Cleaner:
     def __init__(self, host: RouteSocket) -> None:
         self._host = host
         self._changed = threading.Condition()
-        self._due: dict[str, float] = {}
+        self._jobs: list[tuple[float, str, Callable[[], None]]] = []
         self._working = False
         self._hurry = False
 
     def expect_gone(self, link: str) -> None:
         """Have `link` deleted unless it is gone by itself shortly."""
+        self._add(_GRACE_S, f"delete link {link}", lambda: endpoints.remove_link(self._host, link))
+
+    def forget_flows(self, ports: list[PublishedPort]) -> None:
+        """Have the connections that came by these ports forgotten."""
+        if any(port.protocol != "tcp" for port in ports):
+            self._add(0, "forget connections", lambda: flows.forget(ports))
+
+    def _add(self, delay_s: float, what: str, job: Callable[[], None]) -> None:
         with self._changed:
-            self._due[link] = time.monotonic() + _GRACE_S
-            if not self._working:
-                self._working = True
-                threading.Thread(target=self._run, name="network-cleanup", daemon=True).start()
+            self._jobs.append((time.monotonic() + delay_s, what, job))
+            self._jobs.sort(key=lambda item: item[0])
+            if self._working:
+                self._changed.notify_all()
+                return
+            self._working = True
+        threading.Thread(target=self._run, name="network-cleanup", daemon=True).start()
 
     def flush(self) -> None:
-        """Return when all links handed over so far are gone."""
+        """Return when all that was handed over so far is done."""
         with self._changed:
             self._hurry = True
             self._changed.notify_all()
@@ -44,22 +57,23 @@ class Cleaner:
             self._hurry = False
 
     def _run(self) -> None:
-        while link := self._next():
+        while found := self._next():
+            what, job = found
             try:
-                endpoints.remove_link(self._host, link)
+                job()
             except OSError as error:
-                log.warning("link %s stays behind: %s", link, error)
+                log.warning("cannot %s: %s", what, error)
 
-    def _next(self) -> str:
-        """The next link whose time has come; "" when there is none left and the thread is to end."""
+    def _next(self) -> tuple[str, Callable[[], None]] | None:
+        """The next job when its time has come; None when there is none left and the thread is to end."""
         with self._changed:
-            while self._due:
-                link, due = next(iter(self._due.items()))
+            while self._jobs:
+                due, what, job = self._jobs[0]
                 wait = due - time.monotonic()
                 if self._hurry or wait <= 0:
-                    del self._due[link]
-                    return link
+                    del self._jobs[0]
+                    return what, job
                 self._changed.wait(wait)
             self._working = False
             self._changed.notify_all()
-            return ""
+            return None

@@ -9,6 +9,7 @@ import secrets
 
 from wherry.errors import InvalidArgument, Unavailable
 from wherry.linux import netns, rtnetlink
+from wherry.linux.netlink import Message
 from wherry.linux.rtnetlink import RouteSocket, write_sysctl
 from wherry.network.model import BridgeNetwork, Endpoint
 
@@ -45,34 +46,50 @@ def create_isolated(endpoint: Endpoint) -> None:
     netns.create(endpoint.netns_path, inside)
 
 
-def create(endpoint: Endpoint, network: BridgeNetwork, host: RouteSocket, bridge: int, *, isolated: bool) -> None:
-    """Make and pin the endpoint's namespace, and wire it to link `bridge`. `isolated` ports reach no other port of the
-    bridge. On failure nothing is left. Raises OSError."""
+def create(endpoint: Endpoint, network: BridgeNetwork, host: RouteSocket, bridge: int, *, icc: bool) -> None:
+    """Make and pin the endpoint's namespace, and wire it to link `bridge`. Without `icc` its port reaches no other port
+    of the bridge. On failure nothing is left. Raises OSError."""
+
+    port = _port(endpoint, icc=icc)
 
     def inside() -> None:
         # New interfaces start without IPv6: no link-local address, no autoconfiguration, no packet before we are done.
         write_sysctl("ipv6/conf/default/disable_ipv6", "1")
         fd = netns.open_current()
         try:
-            _make_pair(endpoint, network, host, bridge, fd)
+            host.request(f"create {endpoint.link}", *_pair(endpoint, network, bridge, fd, port))
         finally:
             os.close(fd)
         _configure(endpoint)
         write_sysctl("ipv6/conf/default/disable_ipv6", "0")
 
     netns.create(endpoint.netns_path, inside)
-    if isolated:
-        _isolate(endpoint, host)
     # The port of a bridge has no use for IPv6 of its own; a router advertisement must not reach the host by it.
     write_sysctl(f"ipv6/conf/{endpoint.link}/accept_ra", "0")
     write_sysctl(f"ipv6/conf/{endpoint.link}/disable_ipv6", "1")
 
 
-def _make_pair(endpoint: Endpoint, network: BridgeNetwork, host: RouteSocket, bridge: int, fd: int) -> None:
+def _pair(endpoint: Endpoint, network: BridgeNetwork, bridge: int, fd: int, port: Message) -> list[Message]:
     pair = rtnetlink.new_veth(
         endpoint.link, "eth0", peer_netns=fd, peer_mac=endpoint.mac, mtu=network.mtu, master=bridge
     )
-    host.request(f"create {endpoint.link}", pair, rtnetlink.set_alias(endpoint.link, endpoint.container_id))
+    return [pair, port]
+
+
+def _port(endpoint: Endpoint, *, icc: bool) -> Message:
+    """The flags of the endpoint's port at the bridge. To be called in the host's namespace.
+
+    Where br_netfilter is loaded (Docker loads it), bridged frames pass the firewall too. It then keeps neighbours apart
+    itself, and a frame that it leads back to its sender is bridged, not routed, which needs hairpin mode.
+    """
+    filtered = bridge_filter_active()
+    isolated = not icc and not filtered
+    return rtnetlink.set_bridge_port(endpoint.link, alias=endpoint.container_id, isolated=isolated, hairpin=filtered)
+
+
+def bridge_filter_active() -> bool:
+    """Whether frames between ports of a bridge pass the IPv4 firewall."""
+    return rtnetlink.read_sysctl("bridge/bridge-nf-call-iptables") == "1"
 
 
 def _configure(endpoint: Endpoint) -> None:
@@ -88,18 +105,6 @@ def _configure(endpoint: Endpoint) -> None:
             rtnetlink.new_address(link.number, endpoint.ipv4, endpoint.prefix),
             rtnetlink.new_route("0.0.0.0/0", gateway=endpoint.gateway, link=link.number),
         )
-
-
-def _isolate(endpoint: Endpoint, host: RouteSocket) -> None:
-    link = host.link(endpoint.link)
-    if link:
-        host.request(f"isolate {endpoint.link}", rtnetlink.set_bridge_port(link.number, isolated=True))
-
-
-def remove(endpoint: Endpoint, host: RouteSocket) -> None:
-    """Let go of the namespace and delete the pair, whichever of them is still there."""
-    netns.delete(endpoint.netns_path)
-    remove_link(host, endpoint.link)
 
 
 def remove_link(host: RouteSocket, name: str) -> None:

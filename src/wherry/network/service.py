@@ -14,7 +14,7 @@ from wherry.errors import Internal, InvalidArgument, NotFound, WherryError
 from wherry.linux import netns
 from wherry.linux.nftables import NftSocket
 from wherry.linux.rtnetlink import RouteSocket
-from wherry.network import bridge, describe, endpoints, foreign, setup
+from wherry.network import bridge, describe, endpoints, flows, foreign, setup
 from wherry.network.cleanup import Cleaner
 from wherry.network.files import host_resolv_conf
 from wherry.network.firewall import BridgeRules, State
@@ -188,13 +188,14 @@ class NetworkService:
         link = self._route.link(self._bridge.bridge)
         if link is None:
             link = bridge.ensure(self._route, self._bridge)
-        endpoints.create(endpoint, self._bridge, self._route, link.number, isolated=not self.options.icc)
+        endpoints.create(endpoint, self._bridge, self._route, link.number, icc=self.options.icc)
 
     def _publish(self, endpoint: Endpoint, published: list[PublishedPort]) -> None:
         if not published:
             return
         if self.options.iptables:
             self._ruleset.publish(published)
+            flows.forget_others(published)
         failpoint.hit("network.attach.published")
         try:
             self._ports.claim(endpoint.container_id)
@@ -209,11 +210,13 @@ class NetworkService:
         if not found:
             return
         self._ports.release(container_id)
-        self._ruleset.unpublish(self.records.ports(container_id))
+        published = self.records.ports(container_id)
+        self._ruleset.unpublish(published)
         failpoint.hit("network.detach.unpublished")
         netns.delete(str(self._paths.netns_pin(container_id)))
         failpoint.hit("network.detach.unpinned")
         self.records.forget(container_id)
+        self._cleaner.forget_flows(published)
         for endpoint in found:
             if endpoint.ipv4:
                 self._cleaner.expect_gone(endpoint.link)
