@@ -20,6 +20,9 @@ Config = dict[str, Any]
 _SHELL = ["/bin/sh", "-c"]
 _WORD = re.compile(r"\s+")
 _FLAG = re.compile(r"--([a-z][a-z0-9-]*)(?:=(.*))?\Z", re.IGNORECASE | re.DOTALL)
+# A variable, or one of the shell's own parameters, which are all empty here.
+_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[@*#?!$-]")
+_BRACED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::?([-+?])(.*))?", re.DOTALL)
 _MILLISECOND = 10**6
 _PORTS_MAX = 65_535
 
@@ -29,7 +32,11 @@ def apply_changes(config: Config, changes: list[str]) -> Config:
     with Docker's words."""
     config = dict(config)
     for change in changes:
-        for instruction, rest in _instructions(change):
+        instructions = _instructions(change)
+        for instruction, rest in instructions:
+            if instruction in ("ENV", "LABEL") and rest:
+                _pairs(rest, instruction)  # a syntax error anywhere comes before all else
+        for instruction, rest in instructions:
             handler = _HANDLERS.get(instruction)
             if handler is None:
                 raise InvalidArgument(f"{instruction} is not a valid change command")
@@ -80,8 +87,8 @@ def _expand(text: str, env: dict[str, str]) -> str:
         elif char == '"':
             piece, at = _double_quoted(text, at + 1, env)
             out.append(piece)
-        elif char == "\\" and at + 1 < len(text):
-            out.append(text[at + 1])
+        elif char == "\\":
+            out.append(text[at + 1 : at + 2])
             at += 2
         elif char == "$":
             piece, at = _variable(text, at + 1, env)
@@ -92,9 +99,14 @@ def _expand(text: str, env: dict[str, str]) -> str:
     return "".join(out)
 
 
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
 def _unterminated(text: str, kind: str) -> InvalidArgument:
-    shown = json.dumps(text, ensure_ascii=False)
-    return InvalidArgument(f"failed to process {shown}: unexpected end of statement while looking for matching {kind}")
+    return InvalidArgument(
+        f"failed to process {_quoted(text)}: unexpected end of statement while looking for matching {kind}"
+    )
 
 
 def _double_quoted(text: str, at: int, env: dict[str, str]) -> tuple[str, int]:
@@ -118,14 +130,17 @@ def _double_quoted(text: str, at: int, env: dict[str, str]) -> tuple[str, int]:
 def _variable(text: str, at: int, env: dict[str, str]) -> tuple[str, int]:
     """The value of the variable whose name begins at `at`, and where the text goes on."""
     if text[at : at + 1] != "{":
-        match = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").match(text, at)
+        match = _PARAMETER.match(text, at)
         return (env.get(match.group(), ""), match.end()) if match else ("$", at)
     end = text.find("}", at)
-    match = re.fullmatch(r"([A-Za-z_][A-Za-z0-9_]*)(?::?([-+])(.*))?", text[at + 1 : end]) if end > 0 else None
+    match = _BRACED.fullmatch(text[at + 1 : end]) if end > 0 else None
     if match is None:
-        why = "unsupported modifier in substitution" if end > 0 else "syntax error: missing '}'"
-        raise InvalidArgument(f"failed to process {json.dumps(text, ensure_ascii=False)}: {why}")
+        # the parser stumbles over the end of the text as over a modifier that is none
+        why = "syntax error: missing '}'" if ":" in text[at:] else "unsupported modifier (\ufffd) in substitution"
+        raise InvalidArgument(f"failed to process {_quoted(text)}: {why}")
     name, operator, word = match.groups()
+    if operator == "?" and not env.get(name):
+        raise InvalidArgument(f"failed to process {_quoted(text)}: {name}: {word}")
     value = env.get(name, "")
     if operator == "-" and not value:
         value = _expand(word, env)
@@ -295,6 +310,8 @@ def _ports(text: str) -> list[str]:
     ports, _, protocol = text.partition("/")
     protocol = protocol.partition("/")[0].lower() or "tcp"
     container = ports.rpartition(":")[2]
+    if not container:
+        raise InvalidArgument(f"No port specified: {text}<empty>")
     first, dash, last = container.partition("-")
     last = last if dash else first
     if not (_is_port(first) and _is_port(last)) or int(last) < int(first):
@@ -368,7 +385,7 @@ def _is_signal(text: str) -> bool:
     name = text.upper().removeprefix("SIG")
     match = re.fullmatch(r"RTM(?:IN(?:\+(\d{1,2}))?|AX(?:-(\d{1,2}))?)", name)
     if match:
-        return int(match.group(1) or match.group(2) or 0) <= 15
+        return int(match.group(1) or 0) <= 15 and int(match.group(2) or 0) <= 14
     return f"SIG{name}" in signal.Signals.__members__
 
 

@@ -1,7 +1,7 @@
 """What a container's config becomes by the image's: Docker's rules (its `daemon/commit.go`, `merge`), pure.
 
 Keys are Docker's JSON names. The user's values win; what is unset comes from the image; Env, Labels, ExposedPorts
-and Volumes are united. Entrypoint and Cmd go together: an entrypoint of the user's makes the image's Cmd void.
+and Volumes are united; the image's Shell and OnBuild are not taken over. Entrypoint and Cmd go together: an entrypoint of the user's makes the image's Cmd void.
 """
 
 from typing import Any
@@ -28,8 +28,6 @@ def merge(user: Config, image: Config) -> Config:
     merged["Entrypoint"], merged["Cmd"] = _command(user, image)
     if image.get("Healthcheck"):
         merged["Healthcheck"] = _health(user.get("Healthcheck"), image["Healthcheck"])
-    if not user.get("Shell") and image.get("Shell"):
-        merged["Shell"] = list(image["Shell"])
     return merged
 
 
