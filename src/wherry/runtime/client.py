@@ -1,0 +1,394 @@
+"""The daemon's side of the spawner and of the monitors: asyncio, one socket each.
+
+spawner = await Spawner.launch(log_path)
+monitor = await spawner.create(request, attachments, on_event)      # the container runs
+monitor = await connect(socket_path, on_event)                      # after a restart of the daemon
+"""
+
+import asyncio
+import base64
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import wherry
+from wherry.errors import Internal, Unavailable, from_kind
+from wherry.linux import fdpass, memfd
+from wherry.runtime.monitor import protocol
+
+_START_S = 20.0
+_RETRY_S = 0.001
+
+EventHandler = Callable[["Monitor", dict[str, Any]], None]
+
+
+class Attachment(NamedTuple):
+    """A client to attach. `fd`: its socket, of which the monitor gets a duplicate; `mux`: stdcopy frames rather than
+    plain output; `detach_keys`: empty for none; `early`: input that was read already; `id`: named by "detached"."""
+
+    fd: int
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    mux: bool
+    detach_keys: bytes = b""
+    early: bytes = b""
+    id: str = ""
+
+    def wishes(self) -> dict[str, Any]:
+        """The message's part; the descriptor travels beside it."""
+        return {
+            "id": self.id,
+            "stdin": self.stdin,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "mux": self.mux,
+            "detach_keys": protocol.pack_bytes(self.detach_keys),
+            "early": protocol.pack_bytes(self.early),
+        }
+
+
+class Monitor:
+    """A connection to the monitor of one container.
+
+    Requests raise the `wherry.errors` the monitor answers with, `ConnectionError` when the connection is or gets
+    lost. Events go to the handler given at creation, in order; the last one of a lost connection is {"event": "gone"},
+    unless an "exit" came before it or `close` was called.
+    """
+
+    def __init__(self, sock: socket.socket, on_event: EventHandler) -> None:
+        self.id = ""
+        self.pid = 0
+        self.warnings: list[str] = []
+        self._sock = sock
+        self._on_event = on_event
+        self._loop = asyncio.get_running_loop()
+        self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._count = 0
+        self._exited = False
+        self._closed = False
+        sock.setblocking(False)
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    async def status(self) -> dict[str, Any]:
+        """{"status": "created|running|paused|exited", "id", "pid", "monitor_pid", "started_at": ns, "execs": [{"id",
+        "pid"}]}; an ended one adds "exit_code", "signal", "oom_killed", "finished_at"."""
+        status: dict[str, Any] = await self._ask({"op": "status"})
+        self.id, self.pid = status["id"], status["pid"]
+        return status
+
+    async def start(self) -> None:
+        """Start a container made with "start": false."""
+        await self._ask({"op": "start"})
+
+    async def signal(self, sig: int, exec_id: str | None = None) -> None:
+        """Signal the container's init or an exec'd process. Raises Conflict when it does not run."""
+        await self._ask({"op": "signal", "sig": sig, "exec_id": exec_id})
+
+    async def resize(self, height: int, width: int, exec_id: str | None = None) -> None:
+        """Set the size of the terminal, in characters. Raises InvalidArgument without a terminal."""
+        await self._ask({"op": "resize", "height": height, "width": width, "exec_id": exec_id})
+
+    async def attach(self, attachment: Attachment) -> None:
+        """Attach one more client to the container's process; the caller closes its own descriptor afterwards."""
+        await self._ask({"op": "attach", "attachment": attachment.wishes()}, [attachment.fd])
+
+    async def exec(
+        self,
+        exec_id: str,
+        process: dict[str, Any],
+        *,
+        stdio: dict[str, Any],
+        attachments: Sequence[Attachment],
+        seccomp_filter: bytes | None,
+        console_size: Sequence[int] | None = None,
+    ) -> int:
+        """Run the OCI `process` in the container; returns its pid on the host once its program runs.
+
+        `stdio` is {"tty", "open_stdin"}; without `seccomp_filter` the container's own is used. Raises the runtime's
+        refusal (program missing, not executable, user unknown, …).
+        """
+        message = {
+            "op": "exec",
+            "exec_id": exec_id,
+            "process": process,
+            "stdio": stdio,
+            "attachments": [a.wishes() for a in attachments],
+            "seccomp_filter": base64.b64encode(seccomp_filter).decode("ascii") if seccomp_filter else None,
+            "console_size": list(console_size) if console_size else None,
+        }
+        result = await self._ask(message, [a.fd for a in attachments])
+        return int(result["pid"])
+
+    async def pause(self) -> None:
+        """Freeze all processes of the container."""
+        await self._ask({"op": "pause"})
+
+    async def resume(self) -> None:
+        """Undo `pause`."""
+        await self._ask({"op": "resume"})
+
+    async def update(self, resources: dict[str, Any]) -> list[str]:
+        """Change the limits named in the OCI linux.resources; returns warnings."""
+        result = await self._ask({"op": "update", "resources": resources})
+        return list(result["warnings"])
+
+    async def close_stdin(self) -> None:
+        """Close the container's stdin once it has what was typed so far."""
+        await self._ask({"op": "close_stdin"})
+
+    async def close(self) -> None:
+        """Drop the connection. The monitor goes on, or leaves if its container has ended."""
+        if self._exited and not self._closed:
+            try:
+                await self._send({"op": "forget"})
+            except OSError:
+                pass
+        self._drop()
+
+    # ------------------------------------------------------------ the conversation
+
+    def expect(self, number: int) -> "asyncio.Future[Any]":
+        """The future of the reply to request `number`."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._replies[number] = future
+        return future
+
+    async def _ask(self, message: dict[str, Any], fds: Sequence[int] = ()) -> Any:
+        self._count += 1
+        number = self._count
+        future = self.expect(number)
+        try:
+            await self._send({**message, "seq": number}, fds)
+            return await future
+        finally:
+            self._replies.pop(number, None)
+
+    async def _send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        if self._closed:
+            raise ConnectionError("the connection to the container's monitor is closed")
+        await _send(self._sock, message, fds)
+
+    def _readable(self) -> None:
+        while not self._closed:
+            try:
+                received = protocol.receive(self._sock, wait=False)
+            except BlockingIOError:
+                return
+            except (OSError, ValueError):
+                received = None
+            if received is None:
+                self._lost()
+                return
+            record, fds = received
+            try:
+                message = protocol.decode(record, fds)
+            finally:
+                fdpass.close_all(fds)
+            self._handle(message)
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        if "event" in message:
+            self._exited = self._exited or message["event"] == "exit"
+            try:
+                self._on_event(self, message)
+            finally:
+                self._acknowledge(message["number"])
+            return
+        future = self._replies.get(message.get("re", -1))
+        if future is None or future.done():
+            return
+        error = message.get("error")
+        if error:
+            future.set_exception(from_kind(error["kind"], error["message"]))
+        else:
+            future.set_result(message.get("ok"))
+
+    def _acknowledge(self, number: int) -> None:
+        try:
+            if not self._closed:
+                protocol.send(self._sock, protocol.encode({"op": "ack", "number": number}), wait=False)
+        except OSError:
+            pass  # it stops waiting by itself
+
+    def _lost(self) -> None:
+        expected = self._exited or self._closed
+        self._drop()
+        if not expected:
+            self._on_event(self, {"event": "gone"})
+
+    def _drop(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        for future in self._replies.values():
+            if not future.done():
+                future.set_exception(ConnectionError("the container's monitor is gone"))
+
+
+class Spawner:
+    """The running spawner. A dead one is replaced at the next `create`."""
+
+    def __init__(self, log_path: str) -> None:
+        self._log_path = log_path
+        self._process: subprocess.Popen[bytes] | None = None
+        self._sock: socket.socket | None = None
+        self._starting = asyncio.Lock()
+
+    @classmethod
+    async def launch(cls, log_path: str) -> "Spawner":
+        """Start a spawner whose stderr, and its monitors', is appended to `log_path`. Returns when it is ready;
+        raises Internal when it does not come up."""
+        spawner = cls(log_path)
+        await spawner._ensure()
+        return spawner
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
+
+    async def create(
+        self, request: dict[str, Any], attachments: Sequence[Attachment], on_event: EventHandler
+    ) -> Monitor:
+        """Make a container, and start it if the request says so.
+
+        `request`: {"id", "bundle", "config": OCI config, "rootfs_mounts": [...], "seccomp_filter": base64 or None,
+        "stdio": {"tty", "open_stdin", "stdin_once"}, "log": see `logs.drivers.open_writer`, "socket": path,
+        "exit_record": path, "console_size": [height, width] or None, "start": bool}. The returned monitor has `pid`
+        and `warnings`. Raises the runtime's refusal as one of `wherry.errors`, with everything undone.
+        """
+        await self._ensure()
+        assert self._sock
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        monitor = Monitor(ours, on_event)
+        reply = monitor.expect(0)
+        try:
+            message = {**request, "attachments": [a.wishes() for a in attachments]}
+            with theirs:
+                await _send(self._sock, message, [theirs.fileno(), *(a.fd for a in attachments)])
+            answer = await reply
+        except ConnectionError:
+            await _close(monitor)
+            raise Unavailable("the process that starts containers ended unexpectedly; try again") from None
+        except BaseException:
+            await _close(monitor)
+            raise
+        monitor.id, monitor.pid, monitor.warnings = request["id"], answer["pid"], answer["warnings"]
+        return monitor
+
+    async def close(self) -> None:
+        """End the spawner; containers and their monitors go on."""
+        if self._sock:
+            self._sock.close()
+            self._sock = None
+        if self._process:
+            await asyncio.to_thread(self._process.wait)
+            self._process = None
+
+    async def _ensure(self) -> None:
+        async with self._starting:
+            if self._process and self._process.poll() is None:
+                return
+            await self.close()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._process = await asyncio.to_thread(_execute, theirs.fileno(), self._log_path)
+            self._sock = ours
+            ours.setblocking(False)
+            try:
+                hello = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(ours, 64), _START_S)
+            except TimeoutError:
+                hello = b""
+            if not hello:
+                self._process.kill()
+                await self.close()
+                raise Internal(f"the spawner did not start; see {self._log_path}")
+
+
+async def connect(socket_path: str, on_event: EventHandler) -> Monitor:
+    """Take a running monitor back. Raises ConnectionError when none answers at `socket_path`."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        directory = os.open(os.path.dirname(socket_path), os.O_PATH | os.O_CLOEXEC)
+        try:
+            # An address holds 108 bytes; a path may be longer.
+            sock.connect(f"/proc/self/fd/{directory}/{os.path.basename(socket_path)}")
+        finally:
+            os.close(directory)
+    except OSError as error:
+        sock.close()
+        raise ConnectionError(f"no monitor answers at {socket_path}: {error.strerror}") from error
+    monitor = Monitor(sock, on_event)
+    try:
+        await monitor.status()
+    except BaseException:
+        await _close(monitor)
+        raise
+    return monitor
+
+
+async def _close(monitor: Monitor) -> None:
+    """Drop a connection nobody has been told of: without events."""
+    monitor._drop()
+
+
+async def _send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int]) -> None:
+    payload = protocol.encode(message)
+    while True:
+        try:
+            protocol.send(sock, payload, list(fds), wait=False)
+            return
+        except BlockingIOError:
+            await asyncio.sleep(_RETRY_S)
+
+
+def _execute(fd: int, log_path: str) -> "subprocess.Popen[bytes]":
+    """Execute the spawner from a sealed copy of the interpreter we run; it talks on socket `fd`."""
+    interpreter = os.readlink("/proc/self/exe").removesuffix(" (deleted)")
+    package_parent = os.path.dirname(os.path.dirname(os.path.abspath(wherry.__file__)))
+    code = (
+        f"import sys; sys.path.append({package_parent!r}); sys.argv = ['spawner', '{fd}']; "
+        "from wherry.runtime.spawner import main; main(int(sys.argv[1]))"
+    )
+    copy = memfd.sealed_copy("/proc/self/exe", "wherry-python")
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        return subprocess.Popen(
+            # argv[0] is how the interpreter finds its standard library.
+            [interpreter, "-I", "-S", "-B", "-X", "utf8", "-c", code],
+            executable=f"/proc/self/fd/{copy}",
+            pass_fds=(copy, fd),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=_environment(),
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        os.close(copy)
+        os.close(log)
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of the daemon's but what the interpreter needs to load and the tests' failpoints."""
+    wanted = {"PATH": os.environ.get("PATH", os.defpath), "WHERRY_FAILPOINT": os.environ.get("WHERRY_FAILPOINT", "")}
+    directory = _shared_library_directory()
+    if directory:
+        wanted["LD_LIBRARY_PATH"] = directory
+    return wanted
+
+
+def _shared_library_directory() -> str:
+    """Where libpython lies when the interpreter is linked with it: from a copy in memory, a search path relative to
+    the executable ($ORIGIN) leads nowhere."""
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            path = line.partition("/")[2].rstrip("\n")
+            if "libpython" in os.path.basename(path):
+                return "/" + os.path.dirname(path)
+    return ""

@@ -1,0 +1,52 @@
+"""The pipes between a process of the container and its monitor."""
+
+import os
+from typing import NamedTuple
+
+from wherry.runtime.lifecycle import Stdio
+
+
+class Pipes(NamedTuple):
+    """`child` are the process's ends; of ours, `stdin` is written, `stdout` and `stderr` are read; -1: none."""
+
+    child: Stdio
+    stdin: int
+    stdout: int
+    stderr: int
+
+    def close_child(self) -> None:
+        for fd in self.child:
+            if fd >= 0:
+                os.close(fd)
+
+    def close_ours(self) -> None:
+        for fd in (self.stdin, self.stdout, self.stderr):
+            if fd >= 0:
+                os.close(fd)
+
+
+NO_PIPES = Pipes(Stdio(-1, -1, -1), -1, -1, -1)
+
+
+def open_pipes(*, tty: bool, stdin: bool) -> Pipes:
+    """Pipes for one process; with a terminal there are none, without `stdin` it reads /dev/null. Raises OSError."""
+    if tty:
+        return NO_PIPES
+    opened: list[int] = []
+    try:
+        if stdin:
+            opened += os.pipe2(os.O_CLOEXEC)
+        else:
+            opened += (os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), -1)
+        opened += os.pipe2(os.O_CLOEXEC)
+        opened += os.pipe2(os.O_CLOEXEC)
+    except OSError:
+        for fd in opened:
+            if fd >= 0:
+                os.close(fd)
+        raise
+    in_read, in_write, out_read, out_write, err_read, err_write = opened
+    for fd in (in_write, out_read, err_read):
+        if fd >= 0:
+            os.set_blocking(fd, False)
+    return Pipes(Stdio(in_read, out_write, err_write), in_write, out_read, err_read)

@@ -1,0 +1,88 @@
+"""The spawner: a small warm process that forks a monitor for every container.
+
+It is executed by the daemon from a sealed copy of the interpreter (`wherry.linux.memfd`), cannot be traced or looked
+into, has one thread, and has imported all that monitors and containers' inits need before its first fork. It keeps
+its heap out of the garbage collector's reach, so that its children share it. Its only connection is a SOCK_SEQPACKET
+socket; when that ends, it ends, and the monitors live on, re-parented to init.
+
+A request is a record of `monitor.protocol`, not decoded here, with descriptors: the monitor's end of its first
+control connection, the sockets of clients that attach at once, and the file of a large record.
+"""
+
+import gc
+import os
+import signal
+import sys
+from _socket import socket
+from typing import NoReturn
+
+from wherry.linux import fdpass, prctl
+from wherry.runtime import lifecycle
+from wherry.runtime.monitor import protocol
+from wherry.runtime.monitor.main import main as monitor_main
+
+HELLO = b"ready"
+
+
+def main(fd: int) -> None:
+    """Serve requests on socket `fd` until it is closed."""
+    prctl.close_all_but((fd,))
+    connection = socket(fileno=fd)
+    prctl.set_dumpable(False)
+    prctl.set_name(b"wherry-spawner")
+    os.umask(0o022)
+    # Ended monitors need no reaping; they set it back for themselves. Ctrl-C in a terminal is the daemon's to handle.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    lifecycle.host_facts()
+    _freeze()
+    fdpass.send(connection, HELLO)
+    while True:
+        try:
+            received = protocol.receive(connection)
+        except (OSError, ValueError):
+            received = None
+        if received is None:
+            return
+        _spawn(connection, *received)
+
+
+def _freeze() -> None:
+    """Everything made so far is for ever: children must not touch it to find that out again."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def _spawn(connection: socket, record: bytes, fds: list[int]) -> None:
+    if not fds:
+        return
+    try:
+        pid = os.fork()
+    except OSError as error:
+        _refuse(fds[0], error)
+    else:
+        if not pid:
+            _be_monitor(connection, record, fds)
+    finally:
+        fdpass.close_all(fds)
+
+
+def _be_monitor(connection: socket, record: bytes, fds: list[int]) -> NoReturn:
+    connection.close()
+    monitor_main(record, fds)
+
+
+def _refuse(fd: int, error: OSError) -> None:
+    message = {"re": 0, "error": {"kind": "Unavailable", "message": f"cannot fork a monitor: {error.strerror}"}}
+    reply = socket(fileno=os.dup(fd))
+    try:
+        protocol.send(reply, protocol.encode(message), wait=False)
+    except OSError:
+        pass
+    finally:
+        reply.close()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
