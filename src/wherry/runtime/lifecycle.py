@@ -72,19 +72,10 @@ class Created:
         exited then); a failure of execve(2) itself is the program's: exit code 255 and a line on its stderr."""
         failpoint.hit("runtime-before-start")
         try:
-            open_gate(self._wire)
+            wire.open_gate(self._wire)
         finally:
             self._wire.close()
         self._poststart()
-
-
-def open_gate(connection: wire.Wire) -> None:
-    """Send the start message and wait for the outcome. Raises StartError."""
-    try:
-        connection.send(wire.START)
-    except OSError as error:
-        raise StartError("Internal", f"the container's init is gone: {words(error)}") from None
-    connection.receive()
 
 
 class _Child(NamedTuple):
@@ -551,4 +542,4 @@ def _install_last(load: init.LoadFilter, link: wire.Wire) -> None:
         os._exit(1)
 
 
-__all__ = ["Created", "Gate", "Process", "StartError", "Stdio", "create", "host_facts", "open_gate"]
+__all__ = ["Created", "Gate", "Process", "StartError", "Stdio", "create", "host_facts"]

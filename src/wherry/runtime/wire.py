@@ -17,7 +17,7 @@ import os
 import socket
 from typing import Any
 
-from wherry.runtime.failure import StartError
+from wherry.runtime.failure import StartError, words
 
 _LIMIT = 1 << 16
 USER_NAMESPACE, MAPPED = b"U", b"u"
@@ -77,3 +77,13 @@ def pair() -> tuple[Wire, Wire]:
     """(parent's end, child's end)."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     return Wire(ours), Wire(theirs)
+
+
+def open_gate(connection: Wire) -> None:
+    """Tell a waiting init to start, and wait for the outcome: the end of file when execve(2) was reached. Raises
+    StartError."""
+    try:
+        connection.send(START)
+    except OSError as error:
+        raise StartError("Internal", f"the container's init is gone: {words(error)}") from None
+    connection.receive()

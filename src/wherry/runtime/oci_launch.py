@@ -1,0 +1,194 @@
+"""The commands that start processes: create, run, exec; and the foreground ones' terminal and signals."""
+
+import json
+import os
+import signal
+import time
+from typing import Any
+
+from wherry.runtime import console, lifecycle, oci_relay
+from wherry.runtime.exec import exec_process
+from wherry.runtime.failure import StartError
+from wherry.runtime.lifecycle import Created, Gate, Stdio
+from wherry.runtime.oci_cli import Usage
+from wherry.runtime.oci_commands import (
+    Call,
+    cgroup_of,
+    delete,
+    load_config,
+    start_waiting,
+    status_of,
+    write_pid_file,
+)
+from wherry.runtime.state import ContainerDirectory, Record, process_start_time
+
+_STDIO = Stdio(0, 1, 2)
+
+
+def _check_terminal(wanted: bool, call: Call, foreground: bool) -> None:
+    socket_path = call.text("console-socket")
+    if wanted and not foreground and not socket_path:
+        raise StartError("InvalidArgument", "cannot allocate tty if runc will detach without setting console socket")
+    if socket_path and (foreground or not wanted):
+        raise StartError("InvalidArgument", "cannot use console socket if runc will not detach or allocate tty")
+
+
+def _preserved(call: Call) -> int:
+    """--preserve-fds, and what socket activation (LISTEN_FDS) passes."""
+    return int(call.text("preserve-fds", "0")) + int(os.environ.get("LISTEN_FDS") or 0)
+
+
+def create(call: Call, *, foreground: bool) -> tuple[ContainerDirectory, Record, Created]:
+    """Make a container whose init waits for `start`; everything is undone when that fails."""
+    directory = call.container()
+    bundle = os.path.abspath(call.text("bundle", "."))
+    config = load_config(bundle)
+    wants_terminal = bool((config.get("process") or {}).get("terminal"))
+    _check_terminal(wants_terminal, call, foreground)
+    cgroup = cgroup_of(directory.id, config)
+    directory.create()
+    lock = directory.lock()
+    try:
+        listener = directory.listen()
+        created = lifecycle.create(
+            config,
+            bundle,
+            stdio=_STDIO,
+            cgroup=cgroup,
+            warn=call.log.warn,
+            container_id=directory.id,
+            gate=Gate(listener),
+            no_pivot=call.flag("no-pivot"),
+            preserve_fds=_preserved(call),
+        )
+        listener.close()
+        try:
+            record = _remember(call, directory, created, bundle, cgroup.path, config)
+            if wants_terminal and not foreground:
+                console.send(call.text("console-socket"), created.process.console)
+            write_pid_file(call.text("pid-file"), created.process.pid)
+        except BaseException:
+            os.kill(created.process.pid, signal.SIGKILL)
+            os.waitpid(created.process.pid, 0)
+            cgroup.remove()
+            raise
+    except BaseException:
+        directory.remove()
+        raise
+    finally:
+        os.close(lock)
+    return directory, record, created
+
+
+def _remember(
+    call: Call, directory: ContainerDirectory, created: Created, bundle: str, cgroup: str, config: dict[str, Any]
+) -> Record:
+    pid = created.process.pid
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    record = Record(directory.id, pid, process_start_time(pid), bundle, stamp, os.geteuid(), cgroup, config)
+    directory.save(record)
+    return record
+
+
+def run(call: Call) -> int:
+    """create, start, and unless detached wait and delete: the exit code of the container's program."""
+    detached = call.flag("detach")
+    oci_relay.block_signals()
+    directory, record, created = create(call, foreground=not detached)
+    try:
+        start_waiting(directory, record, call.log.warn)
+    except BaseException:
+        delete(directory, True, call.log.warn)
+        raise
+    if detached:
+        return 0
+    code = oci_relay.accompany(created.process)
+    if not call.flag("keep"):
+        delete(directory, True, call.log.warn)
+    return code
+
+
+def execute(call: Call) -> int:
+    """exec: the exit code of the program, 0 when detached, 255 when it could not be started."""
+    if not call.positional or (len(call.positional) < 2 and not call.text("process")):
+        raise Usage("exec needs a container id and a command, or --process")
+    directory = ContainerDirectory(call.root, call.positional[0])
+    record = directory.load()
+    status = status_of(directory, record)
+    if status == "stopped":
+        raise StartError("Conflict", "cannot exec in a stopped container")
+    if status == "paused" and not call.flag("ignore-paused"):
+        raise StartError("Conflict", "cannot exec in a paused container (use --ignore-paused to override)")
+    process = _process(call, record.config)
+    detached = call.flag("detach")
+    _check_terminal(bool(process.get("terminal")), call, foreground=not detached)
+    cgroup = cgroup_of(directory.id, record.config)
+    for path in call.many("cgroup"):
+        from wherry.runtime.cgroups import open_cgroup
+
+        cgroup = open_cgroup(f"{cgroup.path}/{path.rpartition(':')[2]}")
+    oci_relay.block_signals()
+    try:
+        started = exec_process(
+            record.pid,
+            record.config,
+            process,
+            stdio=_STDIO,
+            seccomp_filter=None,
+            cgroup=cgroup if cgroup.exists() else None,
+            warn=call.log.warn,
+            container_id=directory.id,
+            preserve_fds=_preserved(call),
+        )
+    except StartError as error:
+        call.log.write("error", f"exec failed: {error.message}")
+        return 255
+    if call.text("console-socket"):
+        console.send(call.text("console-socket"), started.console)
+    write_pid_file(call.text("pid-file"), started.pid)
+    return 0 if detached else oci_relay.accompany(started)
+
+
+def _process(call: Call, config: dict[str, Any]) -> dict[str, Any]:
+    """The process to execute: --process FILE, else the container's own changed by the options."""
+    if call.text("process"):
+        with open(call.text("process"), encoding="utf-8") as file:
+            decoded: dict[str, Any] = json.load(file)
+        return decoded
+    process: dict[str, Any] = json.loads(json.dumps(config["process"]))
+    process["args"] = call.positional[1:]
+    process["terminal"] = call.flag("tty")
+    process.pop("consoleSize", None)
+    process.pop("commandLine", None)
+    if call.text("cwd"):
+        process["cwd"] = call.text("cwd")
+    process["env"] = [*(process.get("env") or []), *call.many("env")]
+    if call.flag("no-new-privs"):
+        process["noNewPrivileges"] = True
+    if call.text("apparmor"):
+        process["apparmorProfile"] = call.text("apparmor")
+    if call.text("process-label"):
+        process["selinuxLabel"] = call.text("process-label")
+    _add_capabilities(process, call.many("cap"))
+    if call.text("user"):
+        process["user"] = _user(call.text("user"))
+    if call.many("additional-gids"):
+        process.setdefault("user", {})["additionalGids"] = [int(gid) for gid in call.many("additional-gids")]
+    return process
+
+
+def _add_capabilities(process: dict[str, Any], names: list[str]) -> None:
+    if not names:
+        return
+    sets = process.setdefault("capabilities", {})
+    for kind in ("bounding", "effective", "permitted"):
+        present = sets.get(kind) or []
+        sets[kind] = present + [name for name in names if name not in present]
+
+
+def _user(text: str) -> dict[str, Any]:
+    """--user takes numbers: "uid[:gid]"."""
+    uid, colon, gid = text.partition(":")
+    if not uid.isdigit() or (colon and not gid.isdigit()):
+        raise StartError("InvalidArgument", f"parsing {text} as int for uid failed")
+    return {"uid": int(uid), "gid": int(gid or 0)}
