@@ -252,6 +252,15 @@ def test_load_reports_in_lines_and_errors_in_band(call, engine, monkeypatch):
     assert reply.body == b'{"errorDetail":{"message":"no tar"},"error":"no tar"}\r\n'
 
 
+def test_load_asks_for_a_body_that_waits_for_it(server, engine, monkeypatch):
+    engine.replace(monkeypatch, "images.load", function=archive_reader([{"stream": "done"}]))
+    with server.connect() as client:
+        client.send(b"POST /images/load HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.send(b"hi")
+        assert client.read_until(b"0\r\n\r\n").endswith(b'{"stream":"done"}\r\n\r\n0\r\n\r\n')
+
+
 def test_import(call, engine, monkeypatch):
     engine.replace(monkeypatch, "images.import_", function=archive_reader([]))
     reply = call("POST", "/images/create?fromSrc=-&repo=x&tag=1&changes=CMD+a", b"x" * 3000)

@@ -1,12 +1,16 @@
 """A connection taken over loses no byte and keeps its two directions apart, on every kind of listener."""
 
+import asyncio
+import os
 import socket
+import time
 
 import pytest
 import trustme
 import websocket
 
 from tests.http.harness import Running, TlsClient, client_tls, talk
+from wherry.http.hijack import RAW_STREAM, HttpHijack
 
 UPGRADE = (
     b"POST /hijack HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
@@ -127,3 +131,46 @@ def test_plain_http_on_a_tls_listener_is_told_so():
     with Running("tls", talk) as running, socket.create_connection(running.address, 10) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert sock.recv(4096).endswith(b"Client sent an HTTP request to an HTTPS server.\n")
+
+
+def test_conversations_that_come_and_go_leave_no_descriptor(server):
+    def round_trip(*, polite: bool) -> None:
+        client = server.connect()
+        client.send(UPGRADE + b"x")
+        client.read_until(b"hello\n")
+        if polite:
+            client.end()
+            client.read_all()
+        client.close()
+
+    def settled() -> int:
+        before, now = -1, len(os.listdir("/proc/self/fd"))
+        while before != now:
+            time.sleep(0.1)
+            before, now = now, len(os.listdir("/proc/self/fd"))
+        return now
+
+    round_trip(polite=True)
+    descriptors = settled()
+    for turn in range(60):
+        round_trip(polite=turn % 2 == 0)
+    deadline = time.monotonic() + 8
+    while settled() > descriptors and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert settled() <= descriptors
+
+
+def test_an_error_after_the_handover_can_still_be_told():
+    async def application(request):
+        hijack = HttpHijack(request)
+        await hijack.accept(RAW_STREAM)
+        sock, _early = await hijack.hand_over()
+        sock.close()
+        await asyncio.sleep(0.05)
+        await hijack.write(b"exec failed\r\n")
+        await hijack.close()
+
+    for kind in KINDS:
+        with Running(kind, application) as running, running.connect() as client:
+            client.send(UPGRADE)
+            assert client.read_all().endswith(b"\r\n\r\nexec failed\r\n")

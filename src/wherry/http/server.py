@@ -68,7 +68,7 @@ class Server:
         self.connections: set[Connection] = set()
         self._listeners: list[asyncio.Server] = []
 
-    async def listen(self, sock: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
+    async def listen(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Serve the bound socket `sock` (AF_UNIX, AF_INET or AF_INET6), which the server then owns."""
         browser_reachable = sock.family != socket.AF_UNIX
         loop = asyncio.get_running_loop()
@@ -297,6 +297,8 @@ class Connection(asyncio.Protocol):
     async def _write_stream(self, response: Response) -> None:
         stream = response.stream
         assert stream is not None
+        if self._http.wants_continue:
+            self.transport.write(self._http.send_continue())  # the reply comes first, the body is wanted none the less
         head = self._http.send_head(response.status, _REASONS.get(response.status, "Unknown"), self._headers(response))
         self.transport.write(head)
         try:

@@ -7,8 +7,11 @@ allows a half-close (RFC 8446 section 6.1), so this layer keeps the two directio
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 _RECORDS = 256 * 1024
 _NOT_TLS = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
@@ -56,7 +59,8 @@ class TlsProtocol(asyncio.Protocol):
         self._incoming.write(data)
         try:
             self._advance()
-        except ssl.SSLError:
+        except ssl.SSLError as error:
+            log.info("TLS with %s failed: %s", self.transport.get_extra_info("peername"), error)
             self._send_records()  # the alert that says what was wrong
             self.transport.close()
 

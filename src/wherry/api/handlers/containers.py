@@ -20,37 +20,32 @@ _NO_BODY = "starting container with non-empty request body was deprecated since 
 
 
 async def list_(ctx: Context) -> Response:
-    entries = await select(ctx.engine, ctx.filters(), everything=ctx.flag("all"), limit=ctx.number("limit") or 0)
+    records = await select(ctx.engine, ctx.filters(), everything=ctx.flag("all"), limit=ctx.number("limit") or 0)
+    names = {record.config.Image for record in records if not record.config.Image.startswith("sha256:")} - {""}
+    current = await ctx.engine.run_blocking(_current_ids, ctx, names) if names else {}
     with_sizes = ctx.flag("size")
-    names = _ImageNames(ctx)
     shown = []
-    for record in entries:
+    for record in records:
         sizes = await sizes_of(ctx.engine, record) if with_sizes else None
-        shown.append(shapes.summary(record, await names.shown_for(record), sizes))
+        shown.append(shapes.summary(record, _shown_image(record, current), sizes))
     return json_response(shown)
 
 
-class _ImageNames:
-    """What to show for a container's image: the name it was created with while that name still means it, else the
-    id. Each name is resolved once per list."""
-
-    def __init__(self, ctx: Context) -> None:
-        self._engine = ctx.engine
-        self._ids: dict[str, str | None] = {}
-
-    async def shown_for(self, record: Container) -> str:
-        asked = record.config.Image
-        if not asked or asked.startswith("sha256:"):
-            return asked or record.image_id
-        if asked not in self._ids:
-            self._ids[asked] = await self._engine.run_blocking(self._resolve, asked)
-        return asked if self._ids[asked] in (record.image_id, None) else record.image_id
-
-    def _resolve(self, name: str) -> str | None:
+def _current_ids(ctx: Context, names: set[str]) -> dict[str, str]:
+    """Which image each name means now; in one visit to a worker thread for a whole list."""
+    ids = {}
+    for name in names:
         try:
-            return self._engine.images.resolve(name).id
+            ids[name] = ctx.engine.images.resolve(name).id
         except (NotFound, InvalidArgument):
-            return ""
+            continue
+    return ids
+
+
+def _shown_image(record: Container, current: dict[str, str]) -> str:
+    """The name the container was created with while that name still means its image, else the image's id."""
+    asked = record.config.Image
+    return asked if asked.startswith("sha256:") or current.get(asked) == record.image_id else record.image_id
 
 
 async def create(ctx: Context) -> Response:
