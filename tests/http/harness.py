@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import trustme
 
+from wherry.http.connection import Limits
 from wherry.http.hijack import RAW_STREAM, HttpHijack
 from wherry.http.message import Request, Response
-from wherry.http.server import Limits, Server
+from wherry.http.server import Server
 from wherry.http.websocket import WebSocketHijack
 
 TIMEOUT_S = 10

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from tests.http.harness import Running, talk
+from wherry.http.connection import Limits
 from wherry.http.message import Response
-from wherry.http.server import Limits
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

@@ -12,8 +12,9 @@ import os
 import socket
 from typing import Protocol
 
+from wherry.http.connection import Connection
 from wherry.http.message import Request
-from wherry.http.server import Connection, RawReader
+from wherry.http.raw import RawReader
 
 RAW_STREAM = "application/vnd.docker.raw-stream"
 MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"

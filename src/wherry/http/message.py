@@ -10,7 +10,7 @@ from wherry.errors import InvalidArgument
 from wherry.http.h1 import Head, HeaderList
 
 if TYPE_CHECKING:
-    from wherry.http.server import Connection
+    from wherry.http.connection import Connection
 
 _PAUSE_AT = 256 * 1024
 

@@ -15,7 +15,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from wherry.errors import InvalidArgument
 from wherry.http.hijack import Relay
 from wherry.http.message import Request
-from wherry.http.server import RawReader
+from wherry.http.raw import RawReader
 
 
 class WebSocketCodec:
