@@ -447,3 +447,14 @@ def test_publishing_is_one_element_and_others_do_not_notice(tmp_path: Path):
     stop.set()
     thread.join()
     assert missed == []
+
+
+@isolated
+def test_sctp_is_led_to_the_container(tmp_path: Path):
+    lab = Lab(tmp_path)
+    web = lab.publish("web", "9000:9/sctp")
+    assert web.ports == {"9/sctp": [{"HostIp": "0.0.0.0", "HostPort": "9000"}]}
+    assert "sctp . 9000 : 172.17.0.2 . 9" in nft("list map ip wherry-wherry0 ports")
+    assert lab.leaks("web") == []
+    lab.rm("web")
+    assert lab.leaks() == []

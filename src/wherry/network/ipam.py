@@ -22,10 +22,11 @@ def candidate_subnets(pools: Sequence[tuple[str, int]]) -> Iterator[IPv4Network]
     for base, size in pools:
         try:
             network = IPv4Network(base)
-            subnets = network.subnets(new_prefix=size)
         except ValueError as error:
-            raise InvalidArgument(f"invalid address pool {base} size {size}: {error}") from None
-        yield from subnets
+            raise InvalidArgument(f"invalid address pool {base}: {error}") from None
+        if not network.prefixlen <= size <= 30:
+            raise InvalidArgument(f"invalid address pool {base}: cannot be cut into subnets of size {size}")
+        yield from network.subnets(new_prefix=size)
 
 
 def choose_subnet(pools: Sequence[tuple[str, int]], taken: Iterable[IPv4Network]) -> IPv4Network:
