@@ -81,7 +81,8 @@ class FakeEngine:
                     reply = self._answer(request)
                     if reply.hijack:
                         connection.sendall(
-                            b"HTTP/1.1 101 UPGRADED\r\nContent-Type: " + reply.content_type.encode()
+                            b"HTTP/1.1 101 UPGRADED\r\nContent-Type: "
+                            + reply.content_type.encode()
                             + b"\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
                         )
                         reply.hijack(connection, buffer)

@@ -32,7 +32,11 @@ def observe(program: list[str], args: list[str], workdir: str, engine: FakeEngin
         capture_output=True,
         text=True,
         cwd=workdir,
-        env={**ENVIRONMENT, "DOCKER_HOST": engine.host, **({"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {})},
+        env={
+            **ENVIRONMENT,
+            "DOCKER_HOST": engine.host,
+            **({"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}),
+        },
         timeout=60,
     )
     bodies = engine.bodies("POST /containers/create")

@@ -8,12 +8,11 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 from create_cases import FILES
-from fake_engine import FakeEngine, Reply, as_json
+from fake_engine import FakeEngine, Reply
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(HERE, "data", "create.json")) as file:
     RECORDS = json.load(file)
-
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def engine(tmp_path_factory):
         yield fake
 
 
-@pytest.fixture()
+@pytest.fixture
 def run_here(engine, monkeypatch, capfd):
     top = os.path.dirname(engine.socket_path)
     monkeypatch.chdir(os.path.join(top, "work"))
@@ -66,7 +65,7 @@ def ours(text):
     return text.replace("docker: ", "wherry: ", 1).replace("docker create", "wherry create")
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=[" ".join(r["args"])[7:60] for r in RECORDS])
+@pytest.mark.parametrize("record", RECORDS, ids=[" ".join(r["args"])[:60] for r in RECORDS])
 def test_same_request_and_same_words(record, run_here):
     body, query, out, err, code = run_here(["create", *record["args"]])
     assert comparable(body) == comparable(record["body"])

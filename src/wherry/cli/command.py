@@ -70,7 +70,8 @@ class Command:
             parsed = FlagSet(self.flags, interspersed=self.interspersed).parse(arguments)
         except FlagError as error:
             raise StatusError(
-                f"{error}\n\nUsage:  {path} {self.usage}".rstrip() + f"\n\nRun '{path} --help' for more information", 125
+                f"{error}\n\nUsage:  {path} {self.usage}".rstrip() + f"\n\nRun '{path} --help' for more information",
+                125,
             ) from None
         self._check_count(path, len(parsed.arguments))
         return parsed
@@ -82,7 +83,7 @@ class Command:
         if self.most == 0:
             wanted, hint = "accepts no arguments", "Run"
         else:
-            wanted, hint = f"requires {self._wanted()}", "See"
+            wanted, hint = f"requires {self._wanted()}", "See" if self.most is None else "Run"
         usage = f"Usage:  {path} {self.usage}".rstrip()
         raise StatusError(f"wherry: '{path}' {wanted}\n\n{usage}\n\n{hint} '{path} --help' for more information")
 

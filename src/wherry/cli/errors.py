@@ -20,4 +20,8 @@ class ValueRefused(Exception):
 
 
 class HelpRequested(Exception):
-    """--help was given."""
+    """--help was given; `notice` is to be said first."""
+
+    def __init__(self, notice: str = "") -> None:
+        super().__init__(notice)
+        self.notice = notice

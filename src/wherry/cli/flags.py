@@ -136,7 +136,7 @@ class FlagSet:
             flag = self._shorts.get(letter)
             if flag is None:
                 if letter == "h":
-                    raise HelpRequested
+                    raise HelpRequested("Flag shorthand -h has been deprecated, use --help\n")
                 raise FlagError(f"unknown shorthand flag: {quote_rune(letter)} in -{shorts}")
             if len(shorts) > 2 and shorts[1] == "=":
                 value, after = shorts[2:], ""

@@ -98,9 +98,14 @@ def _command(words: Sequence[str], flags: dict[str, object]) -> int:
     command = entry.load()
     try:
         parsed = command.parse(path, words[depth:])
-    except HelpRequested:
+    except HelpRequested as request:
+        write_all(1, request.notice.encode())
         return _help(words[:depth])
-    return command.run(Session(flags, path), parsed)
+    session = Session(flags, path)
+    try:
+        return command.run(session, parsed)
+    finally:
+        session.close()
 
 
 def _no_command(words: Sequence[str]) -> int:

@@ -66,7 +66,11 @@ def bar(detail: dict[str, Any], width: int) -> str:
     if width <= 110 and total <= 0:
         return figures
     done = min(int(current / total * 100) // 2, 50)
-    return f"[{'=' * done}>{' ' * (50 - done)}] {figures}" if width > 110 else f"[{'=' * done}>{' ' * (50 - done)}]  {figures.strip()}"
+    return (
+        f"[{'=' * done}>{' ' * (50 - done)}] {figures}"
+        if width > 110
+        else f"[{'=' * done}>{' ' * (50 - done)}]  {figures.strip()}"
+    )
 
 
 class _Terminal:

@@ -75,6 +75,10 @@ class Session:
             self._engine = engine
         return self._engine
 
+    def close(self) -> None:
+        if self._engine:
+            self._engine.close()
+
     def out(self, text: str) -> None:
         """Write text to standard output."""
         write_all(1, text.encode("utf-8", "surrogateescape"))

@@ -26,7 +26,7 @@ _NAMES = {
 
 
 def name_of(number: int) -> str:
-    """"INT" for 2; real-time signals by number."""
+    """ "INT" for 2; real-time signals by number."""
     return _NAMES.get(number, str(number))
 
 

@@ -28,7 +28,7 @@ def size(fd: int) -> tuple[int, int]:
 
 
 def detach_keys(text: str) -> bytes:
-    """"ctrl-p,ctrl-q" or "a,b" as bytes; the default when empty. Raises StatusError with Docker's words."""
+    """ "ctrl-p,ctrl-q" or "a,b" as bytes; the default when empty. Raises StatusError with Docker's words."""
     if not text:
         return DEFAULT_DETACH_KEYS
     return bytes(_key(name, text) for name in text.split(","))

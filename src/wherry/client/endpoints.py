@@ -120,7 +120,7 @@ def _from_context(config: ClientConfig, name: str) -> Endpoint:
     if directory:
         paths = [os.path.join(directory, each) for each in ("ca.pem", "cert.pem", "key.pem")]
         present = [path if os.path.exists(path) else "" for path in paths]
-        tls = TLSFiles(*present, verify=not docker.get("SkipTLSVerify"))
+        tls = TLSFiles(present[0], present[1], present[2], not docker.get("SkipTLSVerify"))
     if not host:
         return _default({}, "")
     return Endpoint(host, context=name, tls=tls)

@@ -9,10 +9,12 @@ from wherry.client.transport import connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from wherry.client.endpoints import Endpoint
+
+    Query = dict[str, str] | list[tuple[str, str]] | None
 
 MAX_VERSION = "1.51"
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
@@ -28,7 +30,7 @@ def quote(text: str, safe: str = "") -> str:
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """"1.44" as numbers, to compare."""
+    """ "1.44" as numbers, to compare."""
     return tuple(int(part) if part.isdigit() else 0 for part in version.split("."))
 
 
@@ -41,6 +43,7 @@ class Engine:
         self._version = version
         self._user_agent = user_agent
         self._idle: list[Connection] = []
+        self._open: list[Connection] = []
 
     @property
     def version(self) -> str:
@@ -67,7 +70,7 @@ class Engine:
         self,
         method: str,
         path: str,
-        query: dict[str, str] | None = None,
+        query: Query = None,
         body: Any = None,
         *,
         headers: dict[str, str] | None = None,
@@ -90,25 +93,47 @@ class Engine:
             self._raise(response, data)
         return response
 
-    def json(self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None) -> Any:
+    def json(self, method: str, path: str, query: Query = None, body: Any = None) -> Any:
         """A request whose reply is JSON, decoded (None when empty)."""
         response = self.request(method, path, query, body)
         data = response.read()
         self._release(response)
         return loads(data) if data else None
 
-    def call(self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None) -> int:
+    def call(self, method: str, path: str, query: Query = None, body: Any = None) -> int:
         """A request whose reply does not matter beyond its status, which is returned."""
         response = self.request(method, path, query, body)
         response.read()
         self._release(response)
         return response.status
 
-    def hijack(self, path: str, query: dict[str, str] | None = None, body: Any = None) -> Response:
+    def request_all(self, requests: Iterable[tuple[str, str, dict[str, str] | None]]) -> list[Callable[[], Response]]:
+        """Send (method, path, query) requests without bodies all at once, each on a connection of its own.
+
+        Returns a function per request that waits for its response and returns it, body unread, or raises APIError.
+        """
+        version = self.version
+        waiting = []
+        for method, path, query in requests:
+            connection = self._idle.pop() if self._idle else self._connect()
+            connection.send_request(method, self._target(f"/v{version}{path}", query), self._headers(None), None)
+            waiting.append(self._collector(connection, method))
+        return waiting
+
+    def _collector(self, connection: Connection, method: str) -> Callable[[], Response]:
+        def collect() -> Response:
+            response = connection.read_response(method)
+            if response.status >= 400:
+                self._raise(response, response.read())
+            return response
+
+        return collect
+
+    def hijack(self, path: str, query: Query = None, body: Any = None) -> Response:
         """POST with an upgrade; the reply's `connection` is the raw stream from then on. Raises APIError."""
         headers = {"Connection": "Upgrade", "Upgrade": "tcp", "Content-Type": "application/json"}
         payload = dumps(body).encode() if body is not None else None
-        connection = Connection(connect(self.endpoint))
+        connection = self._connect()
         target = self._target(f"/v{self.version}{path}", query)
         connection.send_request("POST", target, self._headers(headers), payload)
         response = connection.read_response("POST")
@@ -120,8 +145,20 @@ class Engine:
         """Give back the connection of a response that was read to its end, for the next request."""
         self._release(response)
 
-    def _target(self, path: str, query: dict[str, str] | None) -> str:
-        pairs = "&".join(f"{key}={quote(value)}" for key, value in (query or {}).items())
+    def close(self) -> None:
+        """Close every connection this client made; responses and hijacked streams end too."""
+        for connection in self._open:
+            connection.close()
+        self._idle, self._open = [], []
+
+    def _connect(self) -> Connection:
+        connection = Connection(connect(self.endpoint))
+        self._open.append(connection)
+        return connection
+
+    def _target(self, path: str, query: Query) -> str:
+        listed = query.items() if isinstance(query, dict) else query or ()
+        pairs = "&".join(f"{key}={quote(value)}" for key, value in listed)
         return f"{self.endpoint.base_path}{path}" + (f"?{pairs}" if pairs else "")
 
     def _headers(self, extra: dict[str, str] | None) -> dict[str, str]:
@@ -129,11 +166,11 @@ class Engine:
         return {"Host": host, "User-Agent": self._user_agent, **(extra or {})}
 
     def _roundtrip(
-        self, method: str, path: str, query: dict[str, str] | None, body: Any, headers: dict[str, str] | None = None
+        self, method: str, path: str, query: Query, body: Any, headers: dict[str, str] | None = None
     ) -> Response:
         target = self._target(path, query)
         reused = bool(self._idle)
-        connection = self._idle.pop() if reused else Connection(connect(self.endpoint))
+        connection = self._idle.pop() if reused else self._connect()
         try:
             connection.send_request(method, target, self._headers(headers), body)
             return connection.read_response(method)
@@ -142,7 +179,7 @@ class Engine:
             if not reused or not (body is None or isinstance(body, bytes)):
                 raise ConnectionFailed(f"error during connect: {error}") from error
         # An idle connection may have been closed by the engine in between: once more, on a fresh one.
-        connection = Connection(connect(self.endpoint))
+        connection = self._connect()
         connection.send_request(method, target, self._headers(headers), body)
         return connection.read_response(method)
 
@@ -163,7 +200,7 @@ def _error_text(engine: Engine, response: Response, data: bytes) -> str:
         except ValueError:
             value = None
         if isinstance(value, dict) and isinstance(value.get("message"), str):
-            return value["message"].strip()
+            return str(value["message"]).strip()
     text = data.decode("utf-8", "replace").strip()
     if not text:
         text = f"request returned {response.status} {response.reason} for API route and version {engine.endpoint.url}"

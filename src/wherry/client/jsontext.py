@@ -27,10 +27,11 @@ class _Context:
 
 def _make_scanner() -> Callable[[str, int], tuple[Any, int]]:
     try:
-        from _json import make_scanner  # type: ignore[import-not-found,unused-ignore]  # not in every typeshed
+        import _json
 
-        scanner: Callable[[str, int], tuple[Any, int]] = make_scanner(_Context())
-    except ImportError:
+        context: Any = _Context()
+        scanner: Callable[[str, int], tuple[Any, int]] = _json.make_scanner(context)
+    except (ImportError, AttributeError):
         from json import JSONDecoder
 
         scanner = JSONDecoder(strict=False).raw_decode
@@ -39,7 +40,7 @@ def _make_scanner() -> Callable[[str, int], tuple[Any, int]]:
 
 def _make_quoter() -> Callable[[str], str]:
     try:
-        from _json import encode_basestring  # type: ignore[import-not-found,unused-ignore]  # not in every typeshed
+        from _json import encode_basestring
     except ImportError:
         from json.encoder import encode_basestring
     quoter: Callable[[str], str] = encode_basestring
@@ -119,7 +120,12 @@ def _write(value: Any, emit: Callable[[str], None], html: bool, indent: str, new
     elif isinstance(value, dict):
         colon = ": " if indent else ":"
         _write_items(
-            "{}", ((quote(str(key), html=html) + colon, item) for key, item in value.items()), emit, html, indent, newline
+            "{}",
+            ((quote(str(key), html=html) + colon, item) for key, item in value.items()),
+            emit,
+            html,
+            indent,
+            newline,
         )
     elif isinstance(value, (list, tuple)):
         _write_items("[]", (("", item) for item in value), emit, html, indent, newline)

@@ -112,9 +112,12 @@ class TLSStream(Stream):
         return data
 
     def sendall(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[self._step(lambda: self._tls.write(view)) :]
+        from functools import partial
+
+        rest = data
+        while rest:
+            sent: int = self._step(partial(self._tls.write, rest))
+            rest = rest[sent:]
 
     def shutdown_write(self) -> None:
         try:

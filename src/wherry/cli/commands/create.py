@@ -6,6 +6,7 @@ import os
 
 from wherry.cli.command import Command
 from wherry.cli.errors import StatusError
+from wherry.cli.flags import Flag
 from wherry.cli.options.create_flags import FLAGS, WINDOWS_ONLY
 from wherry.client.errors import APIError
 
@@ -37,7 +38,7 @@ def prepare(session: Session, parsed: Parsed) -> dict[str, Any]:
             )
         )
     if parsed["pull"] not in _PULL:
-        text = f"invalid pull option: '{parsed['pull']}': must be one of \"always\", \"missing\" or \"never\""
+        text = f'invalid pull option: \'{parsed["pull"]}\': must be one of "always", "missing" or "never"'
         raise with_help(session, text, 125)
     from wherry.cli.options.create_body import build
 
@@ -65,9 +66,7 @@ def create(session: Session, parsed: Parsed, body: dict[str, Any]) -> str:
 
 def _open_cidfile(path: str) -> int:
     if os.path.exists(path):
-        raise StatusError(
-            "container ID file found, make sure the other container isn't running or delete " + path
-        )
+        raise StatusError("container ID file found, make sure the other container isn't running or delete " + path)
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -138,19 +137,15 @@ def _share_socket(session: Session, body: dict[str, Any]) -> None:
 
 
 def _platform(text: str) -> str:
-    """--platform as the engine takes it: os/arch[/variant], the missing part from this machine."""
+    """--platform in full: os/arch[/variant]."""
     if not text:
         return ""
-    parts = text.split("/")
-    if len(parts) > 3 or not all(part and part.replace("_", "").replace("-", "").isalnum() for part in parts):
-        reason = "cannot parse platform specifier: invalid argument"
-        raise StatusError(f'error parsing specified platform: "{text}": {reason}')
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
-    if len(parts) == 1:
-        parts = [parts[0], machine] if parts[0] in ("linux", "windows", "darwin") else ["linux", parts[0]]
-    aliases = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm"}
-    parts[1] = aliases.get(parts[1], parts[1])
-    return "/".join(parts)
+    from wherry.cli.platforms import parse
+
+    try:
+        return "/".join(parse(text))
+    except StatusError as error:
+        raise StatusError(f"error parsing specified platform: {error}") from None
 
 
 def _run(session: Session, parsed: Parsed) -> int:
@@ -159,4 +154,12 @@ def _run(session: Session, parsed: Parsed) -> int:
     return 0
 
 
-COMMANDS = {"create": Command("[OPTIONS] IMAGE [COMMAND] [ARG...]", _run, FLAGS, least=1, interspersed=False)}
+CREATE_FLAGS = (
+    Flag("help", "bool", "Print usage"),
+    Flag(
+        "pull", "string", 'Pull image before creating ("always", "missing", "never")', default="missing",
+        shown='"missing"',
+    ),
+    *FLAGS,
+)  # fmt: skip
+COMMANDS = {"create": Command("[OPTIONS] IMAGE [COMMAND] [ARG...]", _run, CREATE_FLAGS, least=1, interspersed=False)}

@@ -21,9 +21,13 @@ FLAGS = (
     Flag("detach", "bool", "Run container in background and print container ID", short="d"),
     Flag("detach-keys", "string", "Override the key sequence for detaching a container"),
     Flag("help", "bool", "Print usage"),
+    Flag(
+        "pull", "string", 'Pull image before running ("always", "missing", "never")', default="missing",
+        shown='"missing"',
+    ),
     Flag("sig-proxy", "bool", "Proxy received signals to the process", default=True, shown="true"),
     *CREATE_FLAGS,
-)
+)  # fmt: skip
 
 
 def _run(session: Session, parsed: Parsed) -> int:

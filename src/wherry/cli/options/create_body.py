@@ -276,7 +276,6 @@ def _resources(parsed: Parsed) -> dict[str, Any]:
         "CpuRealtimeRuntime": parsed["cpu-rt-runtime"],
         "CpusetCpus": parsed["cpuset-cpus"],
         "CpusetMems": parsed["cpuset-mems"],
-        **({"KernelMemory": parsed["kernel-memory"]} if parsed["kernel-memory"] else {}),
         "MemoryReservation": parsed["memory-reservation"],
         "MemorySwap": parsed["memory-swap"],
         "MemorySwappiness": parsed["memory-swappiness"],

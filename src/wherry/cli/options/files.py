@@ -21,8 +21,8 @@ def read_environment(files: list[str], given: list[str]) -> list[str]:
 
 
 def read_labels(files: list[str], given: list[str]) -> dict[str, str]:
-    """The labels of the files, overridden by those given."""
-    lines = [line for path in files for line in _key_values(path, "label", lambda name: name)]
+    """The labels of the files, overridden by those given; Docker leaves out a file's names without a value."""
+    lines = [line for path in files for line in _key_values(path, "label", lambda _: None)]
     return dict(line.partition("=")[::2] for line in lines + given)
 
 

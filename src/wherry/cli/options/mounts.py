@@ -140,7 +140,8 @@ def absolute(path: str) -> str:
 
 def split_volumes(specs: list[str]) -> tuple[list[str], dict[str, Any]]:
     """The values of --volume as (binds, anonymous volumes {path: {}}); raises StatusError on a bad one."""
-    binds, volumes = [], {}
+    binds: list[str] = []
+    volumes: dict[str, Any] = {}
     for spec in dict.fromkeys(specs):
         if not _has_source(spec):
             volumes[spec] = {}

@@ -62,7 +62,7 @@ def _publish(spec: str, exposed: dict[str, Any], bindings: dict[str, list[dict[s
 
 
 def split_protocol(text: str) -> tuple[str, str]:
-    """"80/udp" as ("80", "udp"); tcp when none is named; both empty when the port is."""
+    """ "80/udp" as ("80", "udp"); tcp when none is named; both empty when the port is."""
     parts = text.split("/")
     if not parts[0]:
         return "", ""
@@ -77,7 +77,7 @@ def _range(text: str, what: str) -> tuple[int, int]:
 
 
 def parse_range(text: str) -> tuple[int, int]:
-    """"80" or "80-90" as (first, last); raises ValueRefused."""
+    """ "80" or "80-90" as (first, last); raises ValueRefused."""
     first, dash, last = text.partition("-")
     low = parse_number(first, bits=16, signed=False, base=10)
     high = parse_number(last, bits=16, signed=False, base=10) if dash else low

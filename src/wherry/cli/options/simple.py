@@ -16,8 +16,7 @@ else:
     import _socket
 
 _SYSCTLS = frozenset(
-    f"kernel.{name}"
-    for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
+    f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 )
 _ULIMITS = frozenset(
     (
@@ -51,7 +50,7 @@ def parse_stream(text: str) -> str:
 
 
 def parse_extra_host(text: str) -> str:
-    """"name:address" or "name=address", as name:address."""
+    """ "name:address" or "name=address", as name:address."""
     name, found, address = text.partition("=")
     if not found:
         name, found, address = text.partition(":")
@@ -162,7 +161,7 @@ def _device_and_figure(text: str) -> tuple[str, str]:
 
 
 def parse_ulimit(text: str) -> dict[str, Any]:
-    """"nofile=1024:2048" as the API's Ulimit."""
+    """ "nofile=1024:2048" as the API's Ulimit."""
     name, found, limits = text.partition("=")
     if not found:
         raise ValueRefused(f"invalid ulimit argument: {text}")
@@ -170,15 +169,12 @@ def parse_ulimit(text: str) -> dict[str, Any]:
         raise ValueRefused(f"invalid ulimit type: {name}")
     parts = limits.split(":")
     if len(parts) > 2:
-        raise ValueRefused(
-            f"too many limit value arguments - {limits}, can only have up to two, `soft[:hard]`"
-        )
+        raise ValueRefused(f"too many limit value arguments - {limits}, can only have up to two, `soft[:hard]`")
     hard = parse_number(parts[-1], base=10)
     soft = parse_number(parts[0], base=10)
     if hard != -1 and soft == -1:
         raise ValueRefused(
-            "ulimit soft limit must be less than or equal to hard limit: "
-            f"soft: -1 (unlimited), hard: {hard}"
+            f"ulimit soft limit must be less than or equal to hard limit: soft: -1 (unlimited), hard: {hard}"
         )
     if hard != -1 and soft > hard:
         raise ValueRefused(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")

@@ -1,0 +1,76 @@
+"""Small questions about one container: top, port, rename."""
+
+from __future__ import annotations
+
+from wherry.cli.command import Command
+from wherry.cli.errors import StatusError
+from wherry.cli.ports import host_port
+from wherry.cli.table import align
+from wherry.client.engine import quote
+from wherry.client.errors import APIError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.cli.flags import Parsed
+    from wherry.cli.session import Session
+
+
+def _top(session: Session, parsed: Parsed) -> int:
+    query = {"ps_args": " ".join(parsed.arguments[1:])} if len(parsed.arguments) > 1 else None
+    found = session.engine.json("GET", f"/containers/{quote(parsed.arguments[0], '/:')}/top", query)
+    lines = [found["Titles"], *(found["Processes"] or [])]
+    session.out(align("".join("\t".join(line) + "\n" for line in lines), 20, 3))
+    return 0
+
+
+def _rename(session: Session, parsed: Parsed) -> int:
+    old, new = (each.strip() for each in parsed.arguments)
+    if not old or not new:
+        raise StatusError("Error: Neither old nor new names may be empty")
+    try:
+        session.engine.call("POST", f"/containers/{quote(old, '/:')}/rename", {"name": new})
+    except APIError as error:
+        raise StatusError(f"{error}\nError: failed to rename container named {old}") from None
+    return 0
+
+
+def _port(session: Session, parsed: Parsed) -> int:
+    name, *wanted = parsed.arguments
+    settings = session.engine.json("GET", f"/containers/{quote(name, '/:')}/json")["NetworkSettings"]
+    ports = settings.get("Ports") or {}
+    if wanted:
+        key = wanted[0] if "/" in wanted[0] else f"{wanted[0]}/tcp"
+        if not ports.get(key):
+            raise StatusError(f"Error: No public port '{wanted[0]}' published for {name}")
+        lines = [host_port(each["HostIp"], each["HostPort"]) for each in ports[key]]
+    else:
+        lines = [
+            f"{port} -> {host_port(each['HostIp'], each['HostPort'])}"
+            for port, bindings in ports.items()
+            for each in bindings or []
+        ]
+        lines.sort(key=_natural)
+    session.out("".join(f"{line}\n" for line in lines))
+    return 0
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    """A key by which numbers inside texts sort by value."""
+    key: list[tuple[int, int, str]] = []
+    digits = ""
+    for character in f"{text}\0":
+        if character.isdigit():
+            digits += character
+            continue
+        if digits:
+            key.append((0, int(digits), digits))
+            digits = ""
+        key.append((1, 0, character))
+    return key
+
+
+COMMANDS = {
+    "top": Command("CONTAINER [ps OPTIONS]", _top, least=1, interspersed=False),
+    "rename": Command("CONTAINER NEW_NAME", _rename, least=2, most=2),
+    "port": Command("CONTAINER [PRIVATE_PORT[/PROTO]]", _port, least=1, most=2),
+}
