@@ -77,6 +77,12 @@ def test_large_head_below_the_limit_is_served(server):
         assert client.read_reply()[0] == 200
 
 
+def test_very_many_headers_are_refused(server):
+    with server.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n" + b"a: b\r\n" * 300 + b"\r\n")
+        assert b" 431 " in client.read_all()
+
+
 def test_empty_line_before_a_request_is_ignored(server):
     with server.connect() as client:
         client.send(b"\r\n" + GET)
@@ -252,6 +258,11 @@ def test_slow_heads_and_idle_connections_are_closed():
         assert silent.read_all() == b""
         assert idle.read_all() == b""
         slow.close()
+
+
+def test_a_handshake_that_never_comes_is_closed():
+    with Running("tls", talk, Limits(head_s=0.3)) as running, socket.create_connection(running.address, 10) as silent:
+        assert silent.recv(1) == b""
 
 
 def test_stalled_body_times_out():
