@@ -15,9 +15,8 @@ class Pipes(NamedTuple):
     stderr: int
 
     def close_child(self) -> None:
-        for fd in self.child:
-            if fd >= 0:
-                os.close(fd)
+        for fd in set(self.child):
+            os.close(fd)
 
     def close_ours(self) -> None:
         for fd in (self.stdin, self.stdout, self.stderr):
@@ -25,13 +24,12 @@ class Pipes(NamedTuple):
                 os.close(fd)
 
 
-NO_PIPES = Pipes(Stdio(-1, -1, -1), -1, -1, -1)
-
-
 def open_pipes(*, tty: bool, stdin: bool) -> Pipes:
-    """Pipes for one process; with a terminal there are none, without `stdin` it reads /dev/null. Raises OSError."""
+    """Pipes for one process; without `stdin` it reads /dev/null. With a terminal there are none, and /dev/null until
+    the terminal takes its place. Raises OSError."""
     if tty:
-        return NO_PIPES
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        return Pipes(Stdio(null, null, null), -1, -1, -1)
     opened: list[int] = []
     try:
         if stdin:
