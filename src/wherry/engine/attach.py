@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.engine import detach_keys
 from wherry.engine.containers import Entry
+from wherry.engine.logs import LogOptions, logs
 from wherry.http.hijack import MULTIPLEXED_STREAM, RAW_STREAM, Hijack
 from wherry.runtime.client import Attachment
 
@@ -103,8 +104,6 @@ async def _hand_on(engine: "Engine", entry: Entry, pending: Pending, connection:
 
 
 async def _replay(engine: "Engine", ref: str, options: AttachOptions, connection: Hijack) -> None:
-    from wherry.engine.logs import LogOptions, logs
-
     wanted = LogOptions(stdout=options.stdout, stderr=options.stderr)
     if wanted.stdout or wanted.stderr:
         async for chunk in await logs(engine, ref, wanted):

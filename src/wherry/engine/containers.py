@@ -132,7 +132,6 @@ class Entry:
         "process",
         "record",
         "restart_task",
-        "seccomp",
         "waits",
     )
 
@@ -144,7 +143,6 @@ class Entry:
         self.waits: list[Wait] = []
         self.exec_ids: list[str] = []
         self.process: dict[str, Any] | None = None
-        self.seccomp: bytes | None = None
         self.restart_task: asyncio.Task[None] | None = None
         self.backoff_s = 0.0
 
@@ -168,6 +166,11 @@ class Entry:
         future = asyncio.get_running_loop().create_future()
         self.waits.append(Wait(removal, future))
         return future
+
+    def forget_wait(self, future: "asyncio.Future[tuple[int, str | None]]") -> None:
+        """Nobody waits on `future` any more."""
+        future.cancel()
+        self.waits = [wait for wait in self.waits if wait.future is not future]
 
     def wake(self, *, removal: bool, error: str | None = None) -> None:
         """Resolve those who wait for an exit (or, with `removal`, everybody: nothing else will ever come)."""

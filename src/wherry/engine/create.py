@@ -26,7 +26,7 @@ from wherry.errors import InvalidArgument, NotFound, Unimplemented
 from wherry.failpoint import hit
 from wherry.images.config_merge import merge
 from wherry.images.store import Image
-from wherry.network.files import is_mac
+from wherry.network.endpoints import parse_mac
 from wherry.store.atomic import write_file
 
 if TYPE_CHECKING:
@@ -212,8 +212,13 @@ def _networks(
 
 
 def _check_endpoint(name: str, settings: EndpointSettings) -> None:
-    if settings.MacAddress and not is_mac(settings.MacAddress):
-        raise InvalidArgument(f"invalid config for network {name}: invalid MAC address {settings.MacAddress}")
+    if settings.MacAddress:
+        try:
+            settings.MacAddress = parse_mac(settings.MacAddress)
+        except InvalidArgument:
+            raise InvalidArgument(
+                f"invalid config for network {name}: invalid MAC address {settings.MacAddress}"
+            ) from None
     if name not in ("bridge", "host", "none"):
         return
     problems = []

@@ -6,7 +6,6 @@ takes the containers back that run. `close` lets go of everything; the container
 
 import asyncio
 import functools
-import json
 import logging
 import os
 import uuid
@@ -15,21 +14,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from wherry.engine import containers as container_tables
+from wherry.engine import exits, restore
 from wherry.engine.config import EngineConfig
 from wherry.engine.containers import ContainerStore, Entry
 from wherry.engine.events import EventBus
 from wherry.engine.exec import ExecStore
-from wherry.engine.joins import Joins, resolve_joins
 from wherry.engine.model import Container
 from wherry.engine.volumes import VolumeStore
-from wherry.errors import WherryError
 from wherry.images import store as image_tables
 from wherry.images.store import ImageStore
 from wherry.network import service as network_tables
 from wherry.network.model import NetworkOptions
 from wherry.network.service import NetworkService
 from wherry.runtime.cgroups import host_hierarchies
-from wherry.runtime.client import Spawner
+from wherry.runtime.client import Monitor, Spawner
 from wherry.store.atomic import lock_file
 from wherry.store.db import Database, open_database
 from wherry.store.paths import Paths
@@ -58,7 +56,7 @@ class Engine:
         self.containers = ContainerStore(db)
         self.volumes = VolumeStore(db, paths)
         self.execs = ExecStore()
-        self.boot_id = read_boot_id()
+        self.boot_id = restore.read_boot_id()
         self.cgroup_version = 2 if host_hierarchies().unified else 1
         self._lock = lock
         self._pool = ThreadPoolExecutor(_WORKERS, "engine")
@@ -69,8 +67,6 @@ class Engine:
     async def open(cls, config: EngineConfig) -> "Engine":
         """Start an engine on `config.data_root`. Raises `Conflict` when another daemon has it, `Internal` when the
         database is newer than this code; nothing runs then."""
-        from wherry.engine import restore
-
         paths = Paths(config.data_root, config.exec_root)
         paths.create()
         lock = lock_file(paths.lock)
@@ -207,12 +203,9 @@ class Engine:
         parent = (record.host_config.CgroupParent if record else "") or self.config.cgroup_parent or "/wherry"
         return "/" + f"{parent}/{container_id}".lstrip("/")
 
-    def process_of(self, entry: Entry) -> tuple[dict[str, Any], bytes | None]:
-        """The OCI process of a running container and its seccomp filter; made again after a restart of the daemon."""
-        if entry.process is None:
-            config = self.oci_config(entry.record, _joins_of_running(self, entry.record))
-            entry.process, entry.seccomp = config["process"], self.seccomp_filter(config)
-        return entry.process, entry.seccomp
+    def watch(self, entry: Entry) -> Callable[[Monitor, dict[str, Any]], None]:
+        """The handler for what the monitor of `entry` reports."""
+        return exits.handler(self, entry)
 
     # Start
 
@@ -242,23 +235,6 @@ class Engine:
         )
 
 
-def _joins_of_running(engine: Engine, record: Container) -> Joins:
-    """The joins only matter for namespaces, which an exec takes from the running process."""
-    try:
-        return resolve_joins(engine, record)
-    except WherryError:
-        return Joins()
-
-
-def read_boot_id() -> str:
-    """Which boot of the host this is."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
-
-
 def _log_failure(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and task.exception() is not None:
         log.error("background work failed", exc_info=task.exception())
-
-
-__all__ = ["Engine", "EngineConfig", "json"]

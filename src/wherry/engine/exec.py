@@ -5,13 +5,14 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from wherry.engine import detach_keys
+from wherry.engine import detach_keys, specs
 from wherry.engine.attach import Pending
 from wherry.engine.containers import Entry
 from wherry.engine.model import ExecConfig, ExecRecord
 from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, WherryError
 from wherry.failpoint import hit
 from wherry.http.hijack import MULTIPLEXED_STREAM, RAW_STREAM, Hijack
+from wherry.linux import caps
 from wherry.runtime.client import Attachment
 from wherry.runtime.failure import StartError
 from wherry.runtime.users import read_database, resolve
@@ -164,7 +165,7 @@ async def _run(
             _process(engine, entry, config, size),
             stdio={"tty": config.Tty, "open_stdin": config.AttachStdin, "stdin_once": True},
             attachments=attachments,
-            seccomp_filter=entry.seccomp,
+            seccomp_filter=None,
             console_size=list(size) if size and size[0] and size[1] else None,
         )
     except WherryError as error:
@@ -184,7 +185,7 @@ def _failed(engine: "Engine", entry: Entry, record: ExecRecord, error: WherryErr
 
 def _process(engine: "Engine", entry: Entry, config: ExecConfig, size: tuple[int, int] | None) -> dict[str, Any]:
     """The OCI process: the container's own, with what the exec changes."""
-    base, _ = engine.process_of(entry)
+    base = specs.process_of(engine, entry)
     process = dict(base)
     process["args"] = config.Cmd
     process["terminal"] = config.Tty
@@ -194,13 +195,14 @@ def _process(engine: "Engine", entry: Entry, config: ExecConfig, size: tuple[int
     if config.User:
         process["user"] = {"uid": 0, "gid": 0, "username": config.User}
         if entry.record.host_config.GroupAdd:
-            process["user"]["additionalGroupNames"] = entry.record.host_config.GroupAdd
+            process["user"]["groupAdd"] = entry.record.host_config.GroupAdd
     if size and size[0] and size[1]:
         process["consoleSize"] = {"height": size[0], "width": size[1]}
     else:
         process.pop("consoleSize", None)
     if config.Privileged:
-        process["capabilities"] = engine.all_capabilities()
+        every = caps.names(caps.bounding())
+        process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), every)
         process.pop("apparmorProfile", None)
     return process
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wherry.engine import attach, exec, remove, restarts
+from wherry.engine import attach, exec, removal, restarts
 from wherry.engine.containers import Entry
-from wherry.engine.launch import clear_endpoint, remove_bundle
+from wherry.engine.sandbox import clear_endpoint, remove_bundle
 from wherry.failpoint import hit
 from wherry.runtime.cgroups import open_cgroup
 from wherry.runtime.client import Monitor
@@ -134,7 +134,7 @@ async def apply_exit(engine: "Engine", entry: Entry, found: Exit, *, policy: boo
     if again:
         restarts.schedule(engine, entry, ran_s)
     elif record.host_config.AutoRemove:
-        await remove.remove_now(engine, entry, volumes=True)
+        await removal.remove_now(engine, entry, volumes=True)
 
 
 def _clean_up(engine: "Engine", container_id: str) -> None:

@@ -6,31 +6,30 @@ here; whatever fails, everything is undone and the record says why.
 
 import asyncio
 import base64
-import os
-import shutil
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from wherry.engine import attach, exits, mounts
+from wherry.engine import attach, sandbox, specs
 from wherry.engine.containers import Entry
-from wherry.engine.joins import Joins, resolve_joins
-from wherry.engine.model import Container, EndpointSettings, PortBinding
-from wherry.engine.ports import expand
+from wherry.engine.joins import resolve_joins
+from wherry.engine.log_settings import log_settings
+from wherry.engine.model import Container
 from wherry.errors import Internal, InvalidArgument, WherryError
 from wherry.failpoint import hit
-from wherry.network.files import host_resolv_conf, hostname_file, hosts_file, resolv_conf
-from wherry.network.model import AttachRequest, Endpoint
+from wherry.network.model import Endpoint
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
+
+log = logging.getLogger("wherry.engine")
 
 # Clients and scripts know these words (docker/cli runStartContainerErr; moby daemon/errors.go).
 TASK_PREFIX = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: "
     "runc create failed: unable to start container process: error during container init: "
 )
-NETWORK_PREFIX = "failed to set up container networking: "
 
 EXIT_NOT_FOUND, EXIT_NOT_EXECUTABLE, EXIT_UNKNOWN = 127, 126, 128
 
@@ -76,14 +75,15 @@ async def launch(engine: "Engine", entry: Entry) -> None:
 async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaitable[None]]]) -> None:
     record = entry.record
     joins = resolve_joins(engine, record)
-    undo.append(lambda: engine.run_blocking(remove_bundle, engine, record.id))
-    directories = asyncio.ensure_future(engine.run_blocking(_prepare_directories, engine, record))
+    sandbox.name_files(engine, record, joins)
+    undo.append(lambda: engine.run_blocking(sandbox.remove_bundle, engine, record.id))
+    directories = asyncio.ensure_future(engine.run_blocking(sandbox.prepare_directories, engine, record))
     hit("engine.start.before_network")
     undo.append(lambda: engine.run_blocking(engine.network.detach, record.id))
-    network = asyncio.ensure_future(engine.run_blocking(_attach_network, engine, record, joins))
+    network = asyncio.ensure_future(engine.run_blocking(sandbox.attach_network, engine, record, joins))
     try:
-        config = engine.oci_config(record, joins)
-        seccomp = engine.seccomp_filter(config)
+        config = specs.oci_config(engine, record, joins)
+        seccomp = specs.seccomp_filter(config)
     finally:
         results = await asyncio.gather(directories, network, return_exceptions=True)
     for result in results:
@@ -91,12 +91,16 @@ async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaita
             raise result
     hit("engine.start.after_network")
     endpoint = results[1]
-    _mount_events(engine, record)
+    sandbox.publish_mounts(engine, record)
     if isinstance(endpoint, Endpoint):
-        apply_endpoint(record, endpoint)
+        sandbox.apply_endpoint(record, endpoint)
         engine.publish_network("connect", endpoint.network_id, endpoint.network_name, record.id)
     undo.append(lambda: _forget_endpoint(engine, record))
     await _spawn(engine, entry, config, seccomp)
+
+
+async def _forget_endpoint(engine: "Engine", record: Container) -> None:
+    sandbox.clear_endpoint(engine, record)
 
 
 async def _spawn(engine: "Engine", entry: Entry, config: dict[str, Any], seccomp: bytes | None) -> None:
@@ -105,13 +109,16 @@ async def _spawn(engine: "Engine", entry: Entry, config: dict[str, Any], seccomp
     request = spawn_request(engine, record, config, seccomp)
     waiting = attach.take_pending(entry)
     try:
-        monitor = await engine.spawner.create(request, [p.attachment for p in waiting], exits.handler(engine, entry))
+        monitor = await engine.spawner.create(request, [p.attachment for p in waiting], engine.watch(entry))
     except WherryError as error:
         raise _task_error(error) from error
     finally:
         for pending in waiting:
             pending.close()
-    entry.monitor, entry.process, entry.seccomp = monitor, config["process"], seccomp
+    entry.monitor, entry.process = monitor, config["process"]
+    for warning in monitor.warnings:
+        log.warning("container %s: %s", record.id, warning)
+    record.log_path = request["log"].get("path", "")
     hit("engine.start.after_spawn")
     state = record.state
     state.status, state.pid, state.exit_code, state.error = "running", monitor.pid, 0, ""
@@ -142,180 +149,12 @@ def spawn_request(engine: "Engine", record: Container, config: dict[str, Any], s
             "open_stdin": record.config.OpenStdin,
             "stdin_once": record.config.StdinOnce,
         },
-        "log": engine.log_settings(record),
+        "log": log_settings(engine, record),
         "socket": str(paths.monitor_socket(record.id)),
         "exit_record": str(paths.exit_record(record.id)),
         "console_size": [height, width] if height and width else None,
         "start": True,
     }
-
-
-# Directories
-
-
-def _prepare_directories(engine: "Engine", record: Container) -> None:
-    """The bundle, a clean work directory, the sources of binds; no exit record of an earlier run."""
-    paths = engine.paths
-    os.makedirs(paths.bundle(record.id) / "rootfs", mode=0o700, exist_ok=True)
-    try:
-        os.unlink(paths.exit_record(record.id))
-    except FileNotFoundError:
-        pass
-    work = paths.work(record.id)
-    if record.host_config.AutoRemove and os.path.lexists(work / "work"):
-        # A volatile overlay refuses a work directory that an earlier mount left (kernel overlayfs.rst).
-        shutil.rmtree(work)
-        os.mkdir(work, 0o711)
-    mounts.prepare_sources(record.mounts)
-
-
-def remove_bundle(engine: "Engine", container_id: str) -> None:
-    """Delete what exec_root holds of a container that does not run; idempotent."""
-    bundle = engine.paths.bundle(container_id)
-    for name in ("monitor.sock", "config.json"):
-        try:
-            os.unlink(bundle / name)
-        except FileNotFoundError:
-            pass
-    for directory in (bundle / "rootfs", bundle):
-        try:
-            os.rmdir(directory)
-        except FileNotFoundError:
-            pass
-        except OSError:
-            shutil.rmtree(directory, ignore_errors=True)
-
-
-# Network
-
-
-def _attach_network(engine: "Engine", record: Container, joins: Joins) -> Endpoint | None:
-    """In a worker thread: make the network namespace, then the files that depend on its addresses."""
-    endpoint = None
-    if joins.network is None and record.host_config.NetworkMode != "host":
-        try:
-            endpoint = engine.network.attach(_attach_request(engine, record))
-        except WherryError as error:
-            text = str(error)
-            prefixed = text if text.startswith(NETWORK_PREFIX) else NETWORK_PREFIX + text
-            raise type(error)(prefixed) from error
-    if joins.network_owner is not None:
-        owner = joins.network_owner
-        record.hosts_path, record.hostname_path = owner.hosts_path, owner.hostname_path
-        record.resolv_conf_path = owner.resolv_conf_path
-    else:
-        _write_files(engine, record, endpoint)
-    return endpoint
-
-
-def _attach_request(engine: "Engine", record: Container) -> AttachRequest:
-    host, config = record.host_config, record.config
-    mode = "none" if config.NetworkDisabled else host.NetworkMode
-    settings = record.networks.get(mode) or EndpointSettings()
-    exposed = expand([*(config.ExposedPorts or {}), *(host.PortBindings or {})])
-    return AttachRequest(
-        container_id=record.id,
-        name=record.name,
-        network=mode,
-        mac=settings.MacAddress or None,
-        ipv4=(settings.IPAMConfig.IPv4Address or None) if settings.IPAMConfig else None,
-        exposed=exposed,
-        bindings=_bindings(record),
-        publish_all=host.PublishAllPorts,
-    )
-
-
-def _bindings(record: Container) -> dict[str, list[dict[str, str]]]:
-    """PortBindings with every key in the form "80/tcp"; no binding at all means one of the engine's choice."""
-    out: dict[str, list[dict[str, str]]] = {}
-    for port, bindings in (record.host_config.PortBindings or {}).items():
-        for single in expand([port]):
-            out[single] = [{"HostIp": b.HostIp, "HostPort": b.HostPort} for b in bindings or [PortBinding()]]
-    return out
-
-
-def _write_files(engine: "Engine", record: Container, endpoint: Endpoint | None) -> None:
-    directory = engine.paths.container(record.id)
-    config, host, daemon = record.config, record.host_config, engine.config
-    on_host = host.NetworkMode == "host"
-    source, text = host_resolv_conf()
-    files = {
-        "hostname": hostname_file(config.Hostname),
-        "hosts": hosts_file(
-            config.Hostname,
-            domainname=config.Domainname,
-            addresses=[endpoint.ipv4] if endpoint and endpoint.ipv4 else [],
-            extra_hosts=host.ExtraHosts or [],
-            host_gateways=[endpoint.gateway] if endpoint and endpoint.gateway else [],
-        ),
-        "resolv.conf": resolv_conf(
-            text,
-            source=source,
-            dns=host.Dns or daemon.dns,
-            search=host.DnsSearch or daemon.dns_search,
-            options=host.DnsOptions or daemon.dns_opts,
-            host_network=on_host,
-        ),
-    }
-    for name, content in files.items():
-        with open(directory / name, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(content)
-    record.hostname_path = str(directory / "hostname")
-    record.hosts_path = str(directory / "hosts")
-    record.resolv_conf_path = str(directory / "resolv.conf")
-
-
-def apply_endpoint(record: Container, endpoint: Endpoint) -> None:
-    """Show the addresses and ports of a running container in its record."""
-    settings = record.networks.setdefault(endpoint.network_name, EndpointSettings())
-    settings.NetworkID, settings.EndpointID = endpoint.network_id, endpoint.id
-    settings.MacAddress, settings.Gateway = endpoint.mac or "", endpoint.gateway or ""
-    settings.IPAddress, settings.IPPrefixLen = endpoint.ipv4 or "", endpoint.prefix or 0
-    record.ports = {
-        port: None if bound is None else [PortBinding(b["HostIp"], b["HostPort"]) for b in bound]
-        for port, bound in endpoint.ports.items()
-    }
-    record.sandbox_id, record.sandbox_key = endpoint.sandbox_id, endpoint.netns_path
-
-
-async def _forget_endpoint(engine: "Engine", record: Container) -> None:
-    clear_endpoint(engine, record)
-
-
-def clear_endpoint(engine: "Engine", record: Container) -> None:
-    """Take the addresses out of the record, as a stopped container shows none; tells who listens."""
-    for name, settings in record.networks.items():
-        if settings.EndpointID:
-            engine.publish_network("disconnect", settings.NetworkID, name, record.id)
-        asked_mac = settings.MacAddress if name in record.asked_macs else ""
-        record.networks[name] = EndpointSettings(
-            IPAMConfig=settings.IPAMConfig,
-            Links=settings.Links,
-            Aliases=settings.Aliases,
-            MacAddress=asked_mac,
-            DriverOpts=settings.DriverOpts,
-            GwPriority=settings.GwPriority,
-            NetworkID=settings.NetworkID,
-        )
-    record.ports, record.sandbox_id, record.sandbox_key = {}, "", ""
-
-
-def _mount_events(engine: "Engine", record: Container) -> None:
-    for point in record.mounts:
-        if point.Type == "volume":
-            engine.events.publish(
-                "volume",
-                "mount",
-                point.Name,
-                {
-                    "container": record.id,
-                    "destination": point.Destination,
-                    "driver": point.Driver,
-                    "propagation": point.Propagation,
-                    "read/write": "true" if point.RW else "false",
-                },
-            )
 
 
 # Errors

@@ -1,5 +1,6 @@
 """The logs of a container, from the files its monitor writes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -39,24 +40,40 @@ async def logs(engine: "Engine", ref: str, options: LogOptions) -> AsyncIterator
         raise Unimplemented("configured logging driver does not support reading")
     if entry.record.log_path == "":
         return _nothing()  # never started
-    query = reader.Query(
-        follow=options.follow,
-        tail=options.tail,
-        since_ns=options.since_ns or None,
-        until_ns=options.until_ns or None,
-        stdout=options.stdout,
-        stderr=options.stderr,
-        timestamps=options.timestamps,
-        details=options.details,
-        framed=not entry.record.config.Tty,
-    )
-    return reader.read(entry.record.log_path, driver, query, running=lambda: _writes(entry))
+    return _read(entry, driver, options)
+
+
+async def _read(entry: Entry, driver: str, options: LogOptions) -> AsyncIterator[bytes]:
+    follow = options.follow and _writes(entry)
+    stopped = asyncio.Event()
+    if follow:
+        ended = entry.wait(removal=False)
+        ended.add_done_callback(lambda _: stopped.set())
+    try:
+        async for chunk in reader.read(
+            entry.record.log_path,
+            driver,
+            follow=follow,
+            tail=options.tail,
+            since_ns=options.since_ns or None,
+            until_ns=options.until_ns or None,
+            stdout=options.stdout,
+            stderr=options.stderr,
+            timestamps=options.timestamps,
+            details=options.details,
+            tty=entry.record.config.Tty,
+            stopped=stopped,
+        ):
+            yield chunk
+    finally:
+        if follow:
+            entry.forget_wait(ended)
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    for chunk in ():
-        yield chunk
+    return
+    yield b""
 
 
 def _writes(entry: Entry) -> bool:
-    return entry.status in ("running", "paused", "restarting")
+    return entry.status in ("running", "paused")

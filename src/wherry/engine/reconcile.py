@@ -10,7 +10,7 @@ import secrets
 import shutil
 from typing import TYPE_CHECKING
 
-from wherry.engine.launch import remove_bundle
+from wherry.engine.sandbox import remove_bundle
 from wherry.runtime.cgroups import open_cgroup
 
 if TYPE_CHECKING:

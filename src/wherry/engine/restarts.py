@@ -5,6 +5,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from wherry.engine.containers import Entry
+from wherry.engine.launch import launch
 from wherry.errors import WherryError
 
 if TYPE_CHECKING:
@@ -57,8 +58,6 @@ def cancel(entry: Entry) -> None:
 
 
 async def _restart(engine: "Engine", entry: Entry, pause_s: float) -> None:
-    from wherry.engine.launch import launch
-
     await asyncio.sleep(pause_s)
     async with entry.lock:
         if entry.status != "restarting" or entry.restart_task is not asyncio.current_task():

@@ -14,12 +14,11 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from wherry.engine import remove, restarts
+from wherry.engine import removal, restarts
 from wherry.engine.containers import Entry
-from wherry.engine.engine import read_boot_id
 from wherry.engine.exits import KILLED, Exit, apply_exit, handler, kill_leftovers, recorded_exit
-from wherry.engine.launch import apply_endpoint
 from wherry.engine.reconcile import reconcile
+from wherry.engine.sandbox import apply_endpoint
 from wherry.errors import WherryError
 from wherry.failpoint import hit
 from wherry.runtime.client import Monitor, connect
@@ -34,6 +33,12 @@ LOST = 255
 """The exit code of a container that a reboot ended: nobody can know the real one."""
 
 _CONNECT_TIMEOUT_S = 5.0
+
+
+def read_boot_id() -> str:
+    """Which boot of the host this is."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
 
 
 async def prepare(engine: "Engine") -> None:
@@ -94,7 +99,7 @@ async def _restore_one(engine: "Engine", entry: Entry) -> None:
 async def _restore_entry(engine: "Engine", entry: Entry) -> None:
     record, state = entry.record, entry.record.state
     if state.status == "removing":
-        await remove.finish(engine, entry)
+        await removal.finish(engine, entry)
         return
     if not await _has_directory(engine, entry):
         return
@@ -115,7 +120,7 @@ async def _restore_entry(engine: "Engine", entry: Entry) -> None:
         await _ended(engine, entry, Exit(KILLED, False, time.time_ns(), "the container's monitor ended unexpectedly"))
     elif state.status == "exited" and record.host_config.AutoRemove:
         async with entry.lock:
-            await remove.remove_now(engine, entry, volumes=True)
+            await removal.remove_now(engine, entry, volumes=True)
 
 
 async def _has_directory(engine: "Engine", entry: Entry) -> bool:

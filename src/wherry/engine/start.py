@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from wherry.engine import remove, restarts
+from wherry.engine import removal, restarts
 from wherry.engine.containers import Entry
 from wherry.engine.launch import launch
 from wherry.errors import WherryError
@@ -30,5 +30,5 @@ async def _start(engine: "Engine", entry: Entry, ref: str) -> None:
             await launch(engine, entry)
         except WherryError:
             if entry.record.host_config.AutoRemove:
-                await remove.remove_now(engine, entry, volumes=True)
+                await removal.remove_now(engine, entry, volumes=True)
             raise

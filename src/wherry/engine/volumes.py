@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,13 @@ class VolumeStore:
         """All volumes, oldest first."""
         return [self._volume(row) for row in self._db.all("SELECT * FROM volumes ORDER BY created")]
 
-    def remove(self, name: str, users: list[str]) -> None:
+    def remove(self, name: str, users: Sequence[str]) -> None:
         """Forget the volume and delete its data. Raises as `discard`."""
         trashed = self.discard(name, users)
         if trashed is not None:
             shutil.rmtree(trashed, ignore_errors=True)
 
-    def discard(self, name: str, users: list[str]) -> Path | None:
+    def discard(self, name: str, users: Sequence[str]) -> Path | None:
         """Forget the volume and move its data into the trash; the caller deletes the path returned (None when there
         was no data). Raises `NotFound`, or `Conflict` when containers (`users`: ids) refer to it."""
         self.get(name)

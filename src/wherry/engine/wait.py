@@ -25,8 +25,7 @@ class Waiter:
 
     def cancel(self) -> None:
         """The client went away."""
-        self._future.cancel()
-        self._entry.waits = [wait for wait in self._entry.waits if wait.future is not self._future]
+        self._entry.forget_wait(self._future)
 
 
 async def wait(engine: "Engine", ref: str, condition: str = "not-running") -> Waiter:
