@@ -1,7 +1,8 @@
 """What a container's config becomes by the image's: Docker's rules (its `daemon/commit.go`, `merge`), pure.
 
 Keys are Docker's JSON names. The user's values win; what is unset comes from the image; Env, Labels, ExposedPorts
-and Volumes are united; the image's Shell and OnBuild are not taken over. Entrypoint and Cmd go together: an entrypoint of the user's makes the image's Cmd void.
+and Volumes are united; the image's Shell and OnBuild are not taken over. Entrypoint and Cmd go together: an
+entrypoint of the user's makes the image's Cmd void.
 """
 
 from typing import Any

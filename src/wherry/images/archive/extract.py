@@ -105,6 +105,8 @@ class LayerExtractor:
             if entry.type != headers.DIRECTORY:
                 raise InvalidArgument("invalid archive: the root is not a directory")
             return
+        if parts[0].startswith(_WHITEOUT_META) and parts != (_OPAQUE,):
+            return  # aufs's own bookkeeping, in very old layers
         make = _MAKERS.get(entry.type)
         if make is None:
             raise InvalidArgument(f"unhandled tar header type {ord(entry.type)} of {show(entry.name)}")
@@ -217,8 +219,6 @@ class LayerExtractor:
     def _whiteout(self, parent: int, name: bytes) -> None:
         if name == _OPAQUE:
             os.setxattr(parent, self._opaque_xattr, b"y")
-            return
-        if name.startswith(_WHITEOUT_META):  # aufs's own bookkeeping, in very old layers
             return
         hidden = name[len(WHITEOUT) :]
         if hidden in (b"", b".", b".."):
