@@ -296,6 +296,33 @@ def test_twenty_at_once(tmp_path: Path):
 
 
 @isolated
+def test_reconcile_while_containers_come_and_go(tmp_path: Path):
+    lab = Lab(tmp_path)
+    running: set[str] = set()
+    stop = threading.Event()
+    reports: list[list[str]] = []
+
+    def reconcile() -> None:
+        while not stop.is_set():
+            reports.append(lab.service.reconcile(lambda: set(running)))
+
+    thread = threading.Thread(target=reconcile)
+    thread.start()
+    for number in range(30):
+        running.add(container_id(f"c{number}"))
+        endpoint = lab.publish(f"c{number}", f"{9000 + number}:80")
+        assert endpoint.link in host_links()
+        assert netns.is_pinned(endpoint.netns_path)
+        if number >= 3:
+            lab.rm(f"c{number - 3}")
+            running.discard(container_id(f"c{number - 3}"))
+    stop.set()
+    thread.join()
+    assert len(reports) > 5
+    assert lab.leaks("c27", "c28", "c29") == []
+
+
+@isolated
 def test_attach_again_replaces_what_was_left(tmp_path: Path):
     lab = Lab(tmp_path)
     first = lab.publish("web", "8080:80")

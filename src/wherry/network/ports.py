@@ -10,6 +10,7 @@ import ipaddress
 import os
 import socket
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -124,8 +125,10 @@ class PortAllocator:
     """Chooses ports and holds them. `choose` is called inside the transaction that records what it chose."""
 
     def __init__(self) -> None:
+        # Held while a container's ports are taken back or given up, with its rows, so that the two do not cross.
+        self.lock = threading.RLock()
         self._last: dict[tuple[str, str], int] = {}
-        self._held: dict[str, list[socket.socket]] = {}
+        self._held: dict[str, dict[PublishedPort, socket.socket | None]] = {}
 
     def choose(
         self, tx: sqlite3.Connection, container_id: str, address: str, wishes: list[Binding]
@@ -177,21 +180,22 @@ class PortAllocator:
     def hold(self, container_id: str, port: PublishedPort) -> None:
         """Bind the port for a container, which releases it. Raises OSError."""
         sock = hold(port.protocol, port.host_ip, port.host_port)
-        if sock:
-            self._held.setdefault(container_id, []).append(sock)
+        self._held.setdefault(container_id, {})[port] = sock
 
     def claim(self, container_id: str) -> None:
         """Make the container's ports exclusive, once the firewall leads them away. Raises OSError."""
-        for sock in self._held.get(container_id, ()):
-            claim(sock)
+        for sock in self._held.get(container_id, {}).values():
+            if sock:
+                claim(sock)
 
-    def holds(self, container_id: str) -> bool:
-        return container_id in self._held
+    def holds(self, container_id: str, port: PublishedPort) -> bool:
+        return port in self._held.get(container_id, {})
 
     def release(self, container_id: str) -> None:
         """Close the container's sockets."""
-        for sock in self._held.pop(container_id, ()):
-            sock.close()
+        for sock in self._held.pop(container_id, {}).values():
+            if sock:
+                sock.close()
 
     def release_all(self) -> None:
         for container_id in list(self._held):

@@ -7,6 +7,7 @@ that `reconcile` finds whatever a crash left between the two, and tells or undoe
 import ipaddress
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from wherry import failpoint
@@ -206,9 +207,12 @@ class NetworkService:
 
     def detach(self, container_id: str) -> None:
         """Take the container's network away. Idempotent; the kernel's slow part happens in the background."""
+        if self.records.endpoints(container_id):
+            with self._ports.lock:
+                self._detach(container_id)
+
+    def _detach(self, container_id: str) -> None:
         found = self.records.endpoints(container_id)
-        if not found:
-            return
         self._ports.release(container_id)
         published = self.records.ports(container_id)
         self._ruleset.unpublish(published)
@@ -250,12 +254,16 @@ class NetworkService:
 
     # ---- repair
 
-    def reconcile(self, live: set[str], *, dry_run: bool = False) -> list[str]:
+    def reconcile(self, live: set[str] | Callable[[], set[str]], *, dry_run: bool = False) -> list[str]:
         """Make the host what the rows of the containers in `live` ask for, and remove what belongs to none of them;
-        return in words what was wrong. With `dry_run` nothing is changed: the leak check. Containers that are being
-        attached meanwhile are left alone."""
+        return in words what was wrong. With `dry_run` nothing is changed: the leak check. While containers start, give
+        `live` as a function: it is called after the rows are read, and must know a container before it is attached."""
         self._cleaner.flush()
-        return self._reconciler().run(live | self._attaching, dry_run=dry_run)
+
+        def alive() -> set[str]:
+            return (live() if callable(live) else live) | self._attaching
+
+        return self._reconciler().run(alive, dry_run=dry_run)
 
     def _reconciler(self) -> Reconciler:
         return Reconciler(
@@ -265,6 +273,7 @@ class NetworkService:
             route=self._route,
             ruleset=self._ruleset,
             ports=self._ports,
+            attaching=self._attaching,
             detach=self.detach,
         )
 
