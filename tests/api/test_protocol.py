@@ -144,6 +144,11 @@ BODIES = [
     (b'{"Image":"x"} x', "unexpected content after JSON"),
     (b'{"Image":"x",', "invalid JSON: unexpected EOF"),
     (b" ", "invalid JSON: got EOF while reading request body"),
+    (b"[]", "invalid JSON: json: cannot unmarshal array into Go value of type container.CreateRequest"),
+    (
+        b'{"Image":"x","HostConfig":5}',
+        "invalid JSON: json: cannot unmarshal number into Go struct field .HostConfig of type container.HostConfig",
+    ),
     (b"null", "config cannot be empty in order to create a container"),
     (b"{}", "config cannot be empty in order to create a container"),
     (
@@ -179,9 +184,7 @@ def test_bodies_that_cannot_be_decoded(call, body, message):
 @pytest.mark.parametrize(
     "body",
     [
-        b"[]",
         b"5",
-        b'{"Image":"x","HostConfig":5}',
         b'{"Image":"x","HostConfig":{"Memory":1e400}}',
         b'{"Image":"x","HostConfig":{"Memory":1.5}}',
         b'{"Image":"x","HostConfig":{"Memory":NaN}}',
@@ -196,6 +199,22 @@ def test_other_nonsense_is_refused_too(call, body):
     reply = call("POST", "/containers/create", body, Content_Type="application/json")
     assert reply.status == 400
     assert reply.json["message"].startswith("invalid JSON: ")
+
+
+def test_other_bodies_name_their_types(call, monkeypatch):
+    monkeypatch.setattr("wherry.engine.exec.inspect_exec", lambda _engine, _id: None)
+    prefix = "invalid JSON: json: cannot unmarshal "
+    expected = {
+        "/volumes/create": ("Name", 5, "number into Go struct field CreateOptions.Name of type string"),
+        "/exec/x/start": ("Tty", 5, "number into Go struct field ExecStartOptions.Tty of type bool"),
+    }
+    for path, (field, value, message) in expected.items():
+        assert call("POST", path, {field: value}).json == {"message": prefix + message}
+    for path, kind in {
+        "/volumes/create": "volume.CreateOptions",
+        "/containers/x/exec": "container.ExecOptions",
+    }.items():
+        assert call("POST", path, []).json == {"message": f"{prefix}array into Go value of type {kind}"}
 
 
 def test_content_type_rules(call, engine, monkeypatch):

@@ -108,7 +108,7 @@ def filter_flag(given: Filters, name: str, default: bool) -> bool:
         return default
     yes = all(value in ("1", "true") for value in values)
     if not yes and not all(value in ("0", "false") for value in values):
-        raise InvalidArgument(f"invalid filter '{name}={values}'")
+        raise InvalidArgument(f"invalid filter '{name}=[{' '.join(values)}]'")
     return yes
 
 
@@ -194,15 +194,16 @@ def pop_any_case(data: dict[str, Any], name: str) -> Any:
     return found
 
 
-def convert(cls: type[T], data: Any, at: str = "") -> T:
-    """`data` as a `cls` of `wherry.engine.model`; null is an empty one. `at` is where it stands in the body (`.Field`).
+def convert(cls: type[T], data: Any, *, go_type: str, at: str = "") -> T:
+    """`data` as a `cls` (a struct in the manner of `wherry.engine.model`); null is an empty one.
 
-    Raises InvalidArgument in the words of Docker's decoder.
+    `go_type` is what Docker calls the type, `at` where it stands in the body: errors name both. Raises InvalidArgument
+    in the words of Docker's decoder.
     """
     if data is None:
         return cls()
     if not isinstance(data, dict):
-        target = f"Go struct field {at} of type {cls.__name__}" if at else f"Go value of type {cls.__name__}"
+        target = f"Go struct field {at} of type {go_type}" if at.startswith(".") else f"Go value of type {go_type}"
         raise InvalidArgument(f"invalid JSON: json: cannot unmarshal {_JSON_KINDS[type(data)]} into {target}")
     try:
         return from_wire(cls, data)
@@ -235,12 +236,3 @@ def _in_gos_words(message: str, at: str) -> str:
         f"invalid JSON: json: cannot unmarshal {_GOT.get(match['got'], match['got'])} "
         f"into Go struct field {at}{path} of type {_WANT.get(want, want)}"
     )
-
-
-def parse_console_size(value: Any, *, tty: bool) -> tuple[int, int] | None:
-    """`[height, width]` of a terminal, or None. Raises InvalidArgument when it is something else."""
-    if value is None or not tty:
-        return None
-    if isinstance(value, list) and len(value) == 2 and all(type(item) is int and item >= 0 for item in value):
-        return value[0], value[1]
-    raise InvalidArgument("invalid JSON: json: cannot unmarshal into Go struct field .ConsoleSize of type [2]uint")

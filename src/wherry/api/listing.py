@@ -9,7 +9,7 @@ from wherry.api.matching import has_label, search
 from wherry.api.shapes.containers import Sizes, list_ports
 from wherry.engine.containers import STATUSES
 from wherry.engine.model import Container
-from wherry.errors import InvalidArgument, NotFound
+from wherry.errors import Internal, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -109,7 +109,7 @@ def _by_exit_code(values: list[str]) -> Predicate:
     codes = set()
     for value in values:
         if not value.lstrip("+-").isdigit():
-            raise InvalidArgument(f"invalid filter 'exited={value}'")
+            raise InvalidArgument(f"invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": invalid syntax")
         codes.add(int(value))
 
     def matches(record: Container) -> bool:
@@ -143,25 +143,27 @@ def _by_network(values: list[str]) -> Predicate:
 
 
 def _by_published_port(values: list[str]) -> Predicate:
-    wanted = _ports(values)
+    wanted = _ports("publish", values)
     return lambda record: any(
         (port.get("PublicPort"), port["Type"]) in wanted for port in list_ports(record) if "PublicPort" in port
     )
 
 
 def _by_exposed_port(values: list[str]) -> Predicate:
-    wanted = {f"{number}/{protocol}" for number, protocol in _ports(values)}
+    wanted = {f"{number}/{protocol}" for number, protocol in _ports("expose", values)}
     return lambda record: not wanted.isdisjoint(record.config.ExposedPorts or ())
 
 
-def _ports(values: list[str]) -> set[tuple[int, str]]:
-    """`80`, `80/udp` or `80-90/tcp` as pairs. Raises InvalidArgument."""
+def _ports(key: str, values: list[str]) -> set[tuple[int, str]]:
+    """`80`, `80/udp` or `80-90/tcp` as pairs. Raises Internal, as Docker does."""
     wanted = set()
     for value in values:
         span, _, protocol = value.partition("/")
         first, _, last = span.partition("-")
         if not (first.isdigit() and (last or first).isdigit() and int(first) <= int(last or first) < 65536):
-            raise InvalidArgument(f"invalid filter 'publish={value}'")
+            raise Internal(
+                f'error while looking up for {key} {value}: strconv.ParseUint: parsing "{span}": invalid syntax'
+            )
         wanted |= {(number, protocol or "tcp") for number in range(int(first), int(last or first) + 1)}
     return wanted
 

@@ -52,16 +52,18 @@ async def create(ctx: Context) -> Response:
     data = await ctx.json()
     if data is None or data == {}:
         raise InvalidArgument(_NO_CONFIG)
-    if not isinstance(data, dict):
-        decode.convert(ContainerConfig, data)
-    host = decode.pop_any_case(data, "HostConfig")
-    networking = decode.pop_any_case(data, "NetworkingConfig")
+    host = networking = None
+    if isinstance(data, dict):
+        host = decode.pop_any_case(data, "HostConfig")
+        networking = decode.pop_any_case(data, "NetworkingConfig")
     result = await engine_create.create(
         ctx.engine,
         name=ctx.text("name") or None,
-        config=decode.convert(ContainerConfig, data),
-        host_config=decode.convert(HostConfig, host, ".HostConfig"),
-        networking=decode.convert(NetworkingConfig, networking, ".NetworkingConfig"),
+        config=decode.convert(ContainerConfig, data, go_type="container.CreateRequest"),
+        host_config=decode.convert(HostConfig, host, go_type="container.HostConfig", at=".HostConfig"),
+        networking=decode.convert(
+            NetworkingConfig, networking, go_type="network.NetworkingConfig", at=".NetworkingConfig"
+        ),
         platform=ctx.text("platform") or None,
     )
     return json_response({"Id": result.id, "Warnings": result.warnings}, 201)

@@ -3,10 +3,12 @@
 import logging
 from typing import Any
 
+from msgspec import Struct
+
 from wherry.api import errors
 from wherry.api.context import Context, json_response
 from wherry.api.conversation import Conversation
-from wherry.api.decode import convert, parse_console_size
+from wherry.api.decode import convert
 from wherry.api.handlers.containers import dimensions
 from wherry.engine import exec as engine_exec
 from wherry.engine.model import ExecConfig, ExecRecord
@@ -18,9 +20,16 @@ from wherry.http.stdcopy import STDOUT, frame
 log = logging.getLogger(__name__)
 
 
+class StartOptions(Struct):
+    """Body of `POST /exec/{id}/start`; ConsoleSize is height and width."""
+
+    Detach: bool = False
+    Tty: bool = False
+    ConsoleSize: tuple[int, int] | None = None
+
+
 async def create(ctx: Context) -> Response:
-    data = await ctx.json(optional=True) or {}
-    config = convert(ExecConfig, data)
+    config = convert(ExecConfig, await ctx.json(optional=True), go_type="container.ExecOptions", at="ExecOptions")
     if not config.Cmd:
         raise InvalidArgument("No exec command specified")
     return json_response({"Id": await engine_exec.create_exec(ctx.engine, ctx.name, config)}, 201)
@@ -65,25 +74,20 @@ async def resize(ctx: Context) -> Response:
 async def start(ctx: Context) -> Response | None:
     """Run it: in the background (`Detach`), or over this connection, where errors then come in band."""
     engine_exec.inspect_exec(ctx.engine, ctx.name)  # an unknown one is still told as a 404
-    options = await ctx.json(optional=True) or {}
-    if not isinstance(options, dict):
-        raise InvalidArgument(
-            "invalid JSON: json: cannot unmarshal array into Go value of type container.ExecStartOptions"
-        )
-    lowered = {key.lower(): value for key, value in options.items()}
-    tty = lowered.get("tty") is True
-    size = parse_console_size(lowered.get("consolesize"), tty=tty)
-    if lowered.get("detach") is True:
-        await engine_exec.start_exec(ctx.engine, ctx.name, detach=True, tty=tty, console_size=size)
+    asked = await ctx.json(optional=True)
+    options = convert(StartOptions, asked, go_type="container.ExecStartOptions", at="ExecStartOptions")
+    size = options.ConsoleSize if options.Tty else None
+    if options.Detach:
+        await engine_exec.start_exec(ctx.engine, ctx.name, detach=True, tty=options.Tty, console_size=size)
         return Response(200)
     conversation = Conversation(HttpHijack(ctx.request), ctx.version)
     try:
         await engine_exec.start_exec(
-            ctx.engine, ctx.name, detach=False, tty=tty, console_size=size, connection=conversation
+            ctx.engine, ctx.name, detach=False, tty=options.Tty, console_size=size, connection=conversation
         )
     except WherryError as error:
         log.info("exec %s failed: %s", ctx.name, error)
-        await _tell_in_band(conversation, errors.explain(error)[1], tty=tty)
+        await _tell_in_band(conversation, errors.explain(error)[1], tty=options.Tty)
     return None
 
 

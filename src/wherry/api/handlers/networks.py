@@ -5,7 +5,7 @@ from typing import Any
 from wherry.api import decode
 from wherry.api.context import Context, json_response
 from wherry.api.matching import has_label, search
-from wherry.errors import Forbidden
+from wherry.errors import Forbidden, InvalidArgument
 from wherry.http.message import Response
 
 _FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
@@ -13,6 +13,8 @@ _FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "typ
 
 async def list_(ctx: Context) -> Response:
     filters = decode.accept_filters(ctx.filters(), _FILTERS)
+    if any(value not in ("true", "1", "false", "0") for value in filters.get("dangling", ())):
+        raise InvalidArgument("""invalid value for filter 'dangling', must be "true" (or "1"), or "false" (or "0")""")
     networks: list[dict[str, Any]] = await ctx.engine.run_blocking(ctx.engine.network.networks)
     shown = [network | {"Containers": {}} for network in networks if _matches(network, filters)]
     return json_response(shown)

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from msgspec import Struct
+
 from wherry.api import decode
 from wherry.api.context import Context, json_response
 from wherry.api.matching import has_label, search
 from wherry.api.shapes import volumes as shapes
 from wherry.engine.volumes import Volume
-from wherry.errors import InvalidArgument, NotFound
+from wherry.errors import NotFound
 from wherry.http.message import Response
 
 _FILTERS = frozenset({"dangling", "name", "driver", "label"})
@@ -26,17 +28,24 @@ async def inspect(ctx: Context) -> Response:
     return json_response(shapes.inspect(volume))
 
 
+class CreateOptions(Struct):
+    """Body of `POST /volumes/create`."""
+
+    Name: str = ""
+    Driver: str = ""
+    DriverOpts: dict[str, str] | None = None
+    Labels: dict[str, str] | None = None
+
+
 async def create(ctx: Context) -> Response:
-    data: dict[str, Any] = await ctx.json() or {}
-    if not isinstance(data, dict):
-        raise InvalidArgument("invalid JSON: json: cannot unmarshal array into Go value of type volume.CreateOptions")
+    options = decode.convert(CreateOptions, await ctx.json(), go_type="volume.CreateOptions", at="CreateOptions")
 
     def make() -> Volume:
         volume, _made = ctx.engine.volumes.create(
-            decode.pop_any_case(data, "Name") or None,
-            driver=decode.pop_any_case(data, "Driver") or "local",
-            labels=decode.pop_any_case(data, "Labels"),
-            options=decode.pop_any_case(data, "DriverOpts"),
+            options.Name or None,
+            driver=options.Driver or "local",
+            labels=options.Labels,
+            options=options.DriverOpts,
         )
         return volume
 
