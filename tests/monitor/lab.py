@@ -212,17 +212,14 @@ def exists(pid: int) -> bool:
 async def until(condition: Any, timeout_s: float = 10) -> None:
     """Wait for something that no event tells."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # nothing to wait on: it happens in other processes
             await asyncio.sleep(0.005)
 
 
 def monitors_of(directory: Path) -> list[int]:
     """Monitors made by a spawner whose log lies under `directory`."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and _comm(entry) == "wherry-monitor" and str(directory) in _stderr(entry):
-            found.append(int(entry))
-    return found
+    processes = [entry for entry in os.listdir("/proc") if entry.isdigit()]
+    return [int(p) for p in processes if _comm(p) == "wherry-monitor" and str(directory) in _stderr(p)]
 
 
 def _comm(pid: str) -> str:
