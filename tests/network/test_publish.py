@@ -23,6 +23,7 @@ UDP = socket.SOCK_DGRAM
 @isolated
 def test_a_published_port_is_reachable_from_everywhere(tmp_path: Path, bridge_filter: str):
     rtnetlink.write_sysctl("bridge/bridge-nf-call-iptables", bridge_filter)
+    rtnetlink.write_sysctl("ipv4/conf/all/rp_filter", "1")  # strict, as some distributions have it
     lab = Lab(tmp_path, peer=True)
     web, other = lab.publish("web", "8080:80"), lab.run("other")
     server = server_in(web, 80)

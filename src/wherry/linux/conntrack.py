@@ -4,6 +4,7 @@ A UDP flow goes where its first packet went for as long as packets keep coming; 
 must be forgotten or a busy client never reaches the new one. Layouts: linux/netfilter/nfnetlink_conntrack.h.
 """
 
+import errno
 import ipaddress
 import struct
 from typing import NamedTuple
@@ -16,7 +17,6 @@ _TUPLE_ORIG, _TUPLE_REPLY = 1, 2
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _IP_V4_SRC, _IP_V4_DST = 1, 2
 _PROTO_NUM, _PROTO_DST_PORT = 1, 3
-_ENOENT = 2
 _head = struct.pack(">BBH", 2, 0, 0)
 
 
@@ -69,5 +69,5 @@ class ConntrackSocket(Socket):
         try:
             self.request("forget a connection", Message(_DELETE, 0, _head + nested(_TUPLE_ORIG, flow.original)))
         except NetlinkError as error:
-            if error.errno != _ENOENT:
+            if error.errno != errno.ENOENT:
                 raise

@@ -5,6 +5,7 @@ attributes (length, type, payload, padded to 4). A socket belongs for life to th
 opened it: that is how one thread configures several namespaces.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -269,7 +270,7 @@ class Socket:
                     if reply.type == _DONE:
                         return found, whole
                     if reply.type == _ERROR:
-                        raise _error(reply, what, 0) or NetlinkError(5, what)
+                        raise _error(reply, what, 0) or NetlinkError(errno.EIO, what)
                     found.append(Message(reply.type, reply.flags, reply.body))
 
 
@@ -294,7 +295,7 @@ class Monitor:
         try:
             data = self._socket.recv(1 << 16)
         except OSError as error:
-            if error.errno == 105:  # ENOBUFS
+            if error.errno == errno.ENOBUFS:
                 return None
             raise
         return [Notification(reply.type, reply.port, reply.body) for reply in _replies(data)]

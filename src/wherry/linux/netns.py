@@ -5,6 +5,7 @@ that ends afterwards, so that no thread of the program is ever left in the wrong
 and /proc/sys/net belong to the namespace entered.
 """
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -17,7 +18,6 @@ T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MNT_DETACH = 0x1000, 0x2
 _SELF = "/proc/thread-self/ns/net"
-_EINVAL = 22
 
 
 def on_own_thread(function: Callable[[], T]) -> T:
@@ -84,7 +84,7 @@ def delete(pin: str) -> None:
     try:
         syscall(NR.umount2, os.fsencode(pin), _MNT_DETACH)
     except OSError as error:
-        if error.errno != _EINVAL and not isinstance(error, FileNotFoundError):
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
             raise
     try:
         os.unlink(pin)

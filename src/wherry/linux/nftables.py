@@ -6,6 +6,7 @@ nft(8) language; expressions of a rule all start over at register 1. Numbers in 
 network order, what the kernel itself knows (marks, states) in host order. Layouts: linux/netfilter/nf_tables.h.
 """
 
+import errno
 import ipaddress
 import struct
 from collections.abc import Iterable, Sequence
@@ -515,7 +516,7 @@ class NftSocket(Socket):
         try:
             found = self.dump(what, Message(_SUBSYSTEM | kind, 0, _body(family, *parts)))
         except NetlinkError as error:
-            if error.errno == 2:
+            if error.errno == errno.ENOENT:
                 return []
             raise
         return [(message.body[0], message.body[4:]) for message in found]

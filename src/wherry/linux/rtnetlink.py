@@ -2,6 +2,7 @@
 one system call (`Socket.request`); listings are small tuples. Addresses are text ("192.0.2.1"), MACs "02:00:..".
 """
 
+import errno
 import ipaddress
 import os
 import socket
@@ -269,7 +270,7 @@ class RouteSocket(Socket):
         try:
             return _decode_link(self.get(f"look up link {name}", Message(_GETLINK, 0, body)).body)
         except NetlinkError as error:
-            if error.errno == 19:  # ENODEV
+            if error.errno == errno.ENODEV:
                 return None
             raise
 

@@ -4,6 +4,7 @@ A bridge of ours is known by its MAC address, which follows from the network's i
 makes it: there is no moment at which a crash leaves one that nobody recognises.
 """
 
+import errno
 import hashlib
 import ipaddress
 import socket
@@ -15,7 +16,6 @@ from wherry.linux.rtnetlink import Link, RouteSocket, read_sysctl, write_sysctl
 from wherry.network.files import parse_resolv_conf
 from wherry.network.model import BridgeNetwork
 
-_EEXIST = 17
 _PREFIX = "wherry"
 _MAX_BRIDGES = 1000
 _DEFAULT_MTU = 1500
@@ -85,7 +85,7 @@ def _create(route: RouteSocket, network: BridgeNetwork) -> Link:
     try:
         route.request(f"create bridge {network.bridge}", message)
     except NetlinkError as error:
-        if error.errno == _EEXIST:
+        if error.errno == errno.EEXIST:
             raise Conflict(f"network interface {network.bridge} exists") from None
         raise
     link = route.link(network.bridge)

@@ -4,6 +4,7 @@ The host's end of the pair is named by the endpoint's id and bears the container
 is eth0, made right inside the new namespace, so that it never shows on the host.
 """
 
+import errno
 import os
 import secrets
 
@@ -114,5 +115,5 @@ def remove_link(host: RouteSocket, name: str) -> None:
         try:
             host.request(f"delete {name}", rtnetlink.delete_link(link.number))
         except OSError as error:
-            if error.errno != 19:  # ENODEV: it went with its namespace meanwhile
+            if error.errno != errno.ENODEV:  # it went with its namespace meanwhile
                 raise
