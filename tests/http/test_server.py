@@ -383,3 +383,19 @@ def test_ping_on_a_new_unix_connection_is_quick():
                 client.recv()
             times.append(time.perf_counter() - start)
         assert sorted(times)[len(times) // 2] < 0.004, "ten times what it takes on an idle machine"
+
+
+def test_line_ends_never_reach_a_header(caplog):
+    async def application(_request):
+        return Response(200, b"OK", headers=[("X-Name", "a\r\nX-Injected: b")])
+
+    with Running("unix", application) as running, running.connect() as client:
+        client.send(GET)
+        assert b"X-Injected" not in client.read_all()
+    assert "a line end in a header" in caplog.text
+
+
+def test_client_that_asks_to_close_is_closed(server):
+    with server.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        assert b"Connection: close\r\n" in client.read_all()

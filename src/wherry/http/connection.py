@@ -237,11 +237,10 @@ class Connection(asyncio.Protocol):
 
     def _write_whole(self, head: Head, response: Response, body: Body) -> None:
         headers = self._headers(response)
-        if not body.complete and not self._closing:
-            headers.append(("Connection", "close"))
         if response.status not in (204, 304):
             headers.append(("Content-Length", str(len(response.body))))
-        data = self._http.send_head(response.status, _REASONS.get(response.status, "Unknown"), headers)
+        close = self._closing or not body.complete
+        data = self._http.send_head(response.status, _reason(response.status), headers, close=close)
         if response.body and head.method != "HEAD":
             data += self._http.send_data(response.body)
         self.transport.write(data + self._http.send_end())
@@ -251,8 +250,8 @@ class Connection(asyncio.Protocol):
         assert stream is not None
         if self._http.wants_continue:
             self.transport.write(self._http.send_continue())  # the reply comes first, the body is wanted none the less
-        head = self._http.send_head(response.status, _REASONS.get(response.status, "Unknown"), self._headers(response))
-        self.transport.write(head)
+        headers, reason = self._headers(response), _reason(response.status)
+        self.transport.write(self._http.send_head(response.status, reason, headers, close=self._closing))
         try:
             async for data in stream:
                 if data:
@@ -265,10 +264,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(self._http.send_end())
 
     def _headers(self, response: Response) -> HeaderList:
-        headers = [*response.headers, ("Date", _http_date(int(time.time())))]
-        if self._closing:
-            headers.append(("Connection", "close"))
-        return headers
+        return [*response.headers, ("Date", _http_date(int(time.time())))]
 
     async def drain(self) -> None:
         """Wait until the peer has taken most of what was written. Raises ConnectionResetError when it is gone."""
@@ -424,6 +420,10 @@ def _hung_up(transport: asyncio.Transport) -> bool:
     poller = select.poll()
     poller.register(sock.fileno(), 0)
     return any(event & select.POLLHUP for _, event in poller.poll(0))
+
+
+def _reason(status: int) -> str:
+    return _REASONS.get(status, "Unknown")
 
 
 @lru_cache(maxsize=2)

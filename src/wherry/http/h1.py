@@ -1,7 +1,8 @@
 """HTTP/1.1 framing of one server connection, without IO: bytes in, events out; replies in, bytes out.
 
-h11 does the parsing and keeps the state of a cycle (one request and its reply); this module adds what a daemon on an
-open port needs before h11 sees a head, and what a hijack needs after it:
+h11 does the parsing; a cycle (one request and its reply) has one h11 object. This module adds what a daemon on an open
+port needs before h11 sees a head, what a hijack needs after it, and the writing of replies, which is trivial where
+parsing is not and would cost as much again through h11's checks:
 
 - a head is given to h11 only when it is complete and strictly written: a bare LF, a bare CR, a NUL, a folded line,
   `Content-Length` beside `Transfer-Encoding` are refused, because a proxy in front could read them differently
@@ -25,6 +26,7 @@ HeaderList = list[tuple[str, str]]
 _CARELESS = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|\r\n[ \t]|\x00")
 _TOKEN_START = re.compile(rb"[A-Za-z]")
 _END_OF_HEAD = b"\r\n\r\n"
+_BODILESS = (204, 304)
 _MAX_LINES = 256  # of a head: parsing a line costs microseconds, and a quarter of a mebibyte holds very many
 
 
@@ -62,6 +64,11 @@ class H1:
         self._in_head = True
         self.request_complete = False
         """The whole request, with its body, has been received."""
+        self.wants_continue = False
+        """The peer waits for `100 Continue` before it sends the body."""
+        self._head = Head("", "", {}, "1.0")
+        self._chunked = False
+        self._last = False
         self._h11 = self._new_cycle()
 
     def _new_cycle(self) -> h11.Connection:
@@ -98,9 +105,20 @@ class H1:
             event = _translate(self._h11.next_event())
         except h11.RemoteProtocolError as error:
             raise ProtocolError(str(error), error.error_status_hint) from error
-        if event is Event.END:
+        if isinstance(event, Head):
+            self._began(event)
+        elif isinstance(event, bytes):
+            self.wants_continue = False
+        elif event is Event.END:
             self.request_complete = True
+            self.wants_continue = False
         return event
+
+    def _began(self, head: Head) -> None:
+        self._head = head
+        modern = head.http_version == "1.1"
+        self._last = not modern or "close" in head.headers.get("connection", "").lower()
+        self.wants_continue = modern and head.headers.get("expect", "").lower() == "100-continue"
 
     def _head_is_complete(self) -> bool:
         if self._scanned == 0 and self._raw.startswith(b"\r\n"):
@@ -121,11 +139,6 @@ class H1:
         """True once a byte of the current request has come."""
         return not self._in_head or bool(self._raw)
 
-    @property
-    def wants_continue(self) -> bool:
-        """The peer waits for `100 Continue` before it sends the body."""
-        return self._h11.they_are_waiting_for_100_continue
-
     def take_rest(self) -> bytes:
         """The bytes behind the request; the framing is of no use afterwards."""
         return bytes(self._h11.trailing_data[0])
@@ -133,25 +146,36 @@ class H1:
     # -- sending
 
     def send_continue(self) -> bytes:
-        return self._send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+        self.wants_continue = False
+        return b"HTTP/1.1 100 Continue\r\n\r\n"
 
-    def send_head(self, status: int, reason: str, headers: HeaderList) -> bytes:
-        """The head of the reply. Without a Content-Length the body goes out in chunks (or until close, HTTP/1.0)."""
-        return self._send(h11.Response(status_code=status, headers=headers, reason=reason.encode()))
+    def send_head(self, status: int, reason: str, headers: HeaderList, *, close: bool = False) -> bytes:
+        """The head of the reply; with `close` it is the last. Without a Content-Length the body goes out in chunks (or
+        until the end, HTTP/1.0). Raises ValueError when a header has a line end in it."""
+        self.wants_continue = False
+        lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers)]
+        if status not in _BODILESS and not any(name == "Content-Length" for name, _ in headers):
+            self._chunked = self._head.http_version == "1.1"
+            lines += ["Transfer-Encoding: chunked"] if self._chunked else []
+            close = close or not self._chunked
+        self._last = self._last or close
+        if self._last:
+            lines.append("Connection: close")
+        head = "\r\n".join(lines)
+        if head.count("\r") != len(lines) - 1 or head.count("\n") != len(lines) - 1:
+            raise ValueError("a line end in a header of the reply")
+        return head.encode("latin-1", "replace") + _END_OF_HEAD
 
     def send_data(self, data: bytes) -> bytes:
-        return self._send(h11.Data(data=data))
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked and data else data
 
     def send_end(self) -> bytes:
-        return self._send(h11.EndOfMessage())
-
-    def _send(self, event: h11.Event) -> bytes:
-        return self._h11.send(event) or b""
+        return b"0\r\n\r\n" if self._chunked else b""
 
     @property
     def must_close(self) -> bool:
         """After the reply's end: the connection cannot carry another request."""
-        return self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE
+        return self._last or not self.request_complete
 
     def next_cycle(self) -> None:
         """Start over for the next request; call only when not `must_close`."""
@@ -160,7 +184,7 @@ class H1:
         self._raw = bytearray(rest)
         self._scanned = 0
         self._in_head = True
-        self.request_complete = False
+        self.request_complete = self.wants_continue = self._chunked = self._last = False
 
 
 def _translate(event: object) -> Head | bytes | Event:

@@ -42,10 +42,8 @@ class Server:
             def factory() -> asyncio.Protocol:
                 return TlsProtocol(tls, plain())
 
-        if browser_reachable:
-            self._listeners.append(await loop.create_server(factory, sock=sock, backlog=1024))
-        else:
-            self._listeners.append(await loop.create_unix_server(factory, sock=sock, backlog=1024))
+        # Not create_unix_server: from Python 3.13 on that removes the socket's file, which may be systemd's, at its end.
+        self._listeners.append(await loop.create_server(factory, sock=sock, backlog=1024))
 
     async def close(self, grace_s: float = 5.0) -> None:
         """Stop listening, let running requests end for `grace_s` seconds, then cut them. Connections that were handed
