@@ -29,10 +29,6 @@ def store(db, paths):
     return ImageStore(db, paths)
 
 
-def _xattrs(path):
-    return sorted(os.listxattr(path, follow_symlinks=False))
-
-
 def snapshot(root):
     """Everything about a tree that a careless extraction could change."""
     found = {}

@@ -4,6 +4,7 @@ Read from the program headers (elf(5), gABI "Dynamic Section") with bounds check
 no tool is asked. Not an ELF file, or a damaged one, is None.
 """
 
+import errno
 import os
 import struct
 from typing import NamedTuple
@@ -39,7 +40,11 @@ def read(path: str | os.PathLike[str]) -> Elf | None:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return _parse(fd)
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, OverflowError):
+        return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # an offset no file has
+            raise
         return None
     finally:
         os.close(fd)

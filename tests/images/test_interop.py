@@ -1,0 +1,89 @@
+"""Other tools on what we keep and write: only where they are at hand."""
+
+import io
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.images.mkimg import digest, docker_archive, stream
+from tests.images.test_store import BASE, TOP
+
+
+@pytest.fixture
+def skopeo():
+    if shutil.which("skopeo") is None:
+        pytest.skip("skopeo is not installed")
+    return ["skopeo", "--insecure-policy"]
+
+
+def run(*command):
+    result = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_skopeo_reads_the_store(skopeo, store, paths, tmp_path):
+    store.load(stream(docker_archive([BASE, TOP], ["me/x:1"])))
+    config = run(*skopeo, "inspect", "--config", f"oci:{paths.content}:docker.io/me/x:1")
+    assert digest(TOP) in config
+    run(*skopeo, "copy", f"oci:{paths.content}:docker.io/me/x:1", f"docker-archive:{tmp_path}/out.tar:me/y:2")
+    with open(tmp_path / "out.tar", "rb") as file:
+        (image,) = store.load(file)
+    assert image.repo_tags == ["me/x:1", "me/y:2"]
+
+
+def test_skopeo_reads_what_we_save_and_we_what_it_writes(skopeo, store, tmp_path):
+    (image,) = store.load(stream(docker_archive([BASE, TOP], ["me/x:1"])))
+    with open(tmp_path / "saved.tar", "wb") as file:
+        store.save(["me/x:1"], file)
+    run(*skopeo, "copy", f"docker-archive:{tmp_path}/saved.tar", f"oci-archive:{tmp_path}/oci.tar:me/z:3")
+    store.remove(image.id, force=True, users=lambda image_id: [])
+    with open(tmp_path / "oci.tar", "rb") as file:
+        (again,) = store.load(file)
+    assert again.diff_ids == [digest(BASE), digest(TOP)]
+    assert again.repo_tags == ["me/z:3"]
+
+
+def test_gnu_tar_reads_what_we_write(store, tmp_path):
+    store.load(stream(docker_archive([BASE, TOP], ["me/x:1"])))
+    out = io.BytesIO()
+    store.save(["me/x:1"], out)
+    (tmp_path / "saved.tar").write_bytes(out.getvalue())
+    listing = run("tar", "-tf", tmp_path / "saved.tar").split()
+    assert {"manifest.json", "index.json", "oci-layout", "repositories"} <= set(listing)
+
+
+@pytest.mark.parametrize("dialect", ["v7", "ustar", "gnu", "oldgnu", "posix"])
+def test_every_dialect_of_gnu_tar_gives_the_tree_it_was_made_from(tmp_path, dialect):
+    from tests.images.conftest import snapshot
+    from tests.images.test_extract import unpack
+
+    source = tmp_path / "source"
+    (source / "d").mkdir(parents=True)
+    (source / "d" / "file").write_bytes(os.urandom(70_000))
+    (source / "d" / ("n" * 80)).write_text("name")
+    (source / "link").symlink_to("d/file")
+    os.link(source / "d" / "file", source / "hard")
+    with open(source / "sparse", "wb") as file:
+        file.seek(1 << 20)
+        file.write(b"end")
+    os.chmod(source / "d", 0o2710)
+    os.chown(source / "hard", 12, 34)
+    os.utime(source / "d" / "file", (1000, 2000))
+    command = ["tar", "-C", source, f"--format={dialect}", "--sparse", "-cf", tmp_path / "t.tar", "."]
+    run(*([part for part in command if part != "--sparse"] if dialect in ("v7", "ustar") else command))
+    unpack((tmp_path / "t.tar").read_bytes(), tmp_path / "out")
+
+    def comparable(root):
+        found = {}
+        for path, item in snapshot(root).items():
+            if path != str(root):
+                # whole seconds: what every dialect has
+                mode, uid, gid, mtime_ns, links, content, xattrs = item
+                key = os.path.relpath(path, root)
+                found[key] = (mode, uid, gid, mtime_ns // 10**9, links, content, xattrs)
+        return found
+
+    assert comparable(tmp_path / "out") == comparable(source)
