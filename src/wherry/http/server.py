@@ -42,7 +42,7 @@ class Server:
             def factory() -> asyncio.Protocol:
                 return TlsProtocol(tls, plain())
 
-        # Not create_unix_server: from Python 3.13 on that removes the socket's file, which may be systemd's, at its end.
+        # Not create_unix_server: since Python 3.13 it removes the socket's file at the end, which may be systemd's.
         self._listeners.append(await loop.create_server(factory, sock=sock, backlog=1024))
 
     async def close(self, grace_s: float = 5.0) -> None:
