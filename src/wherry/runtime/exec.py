@@ -19,7 +19,7 @@ from wherry.runtime import console, init, operations, wire
 from wherry.runtime import process as processes
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.failure import StartError, words
-from wherry.runtime.lifecycle import Process, Stdio, adjust_oom_score, filter_loader
+from wherry.runtime.lifecycle import BirthNamespaces, Process, Stdio, adjust_oom_score, filter_loader
 
 _JOINABLE = tuple((flag, name) for flag, name in ns.TYPES.values())
 
@@ -50,9 +50,8 @@ def exec_process(
 ) -> Process:
     """Run the OCI `process` in the container whose init is `init_pid` and whose configuration is `config`.
 
-    Returns when its program runs; it is a child of the caller, who must have one thread. The calling process keeps
-    the container's PID namespace as the one its later children are born in. `container_id` names the session keyring
-    to share. Raises StartError, with runc's words for a program that is not there or not executable.
+    Returns when its program runs; it is a child of the caller, who must have one thread. `container_id` names the
+    session keyring to share. Raises StartError, with runc's words for a program that is not there or not executable.
     """
     warnings: list[str] = []
     plan = processes.plan(process, warnings)
@@ -64,11 +63,12 @@ def exec_process(
     ours, theirs = wire.pair()
     try:
         flags = _different_namespaces(init_pid)
-        if flags & ns.CLONE_NEWPID:
-            ns.setns(pidfd, ns.CLONE_NEWPID)
         keyring = f"_ses.{container_id}" if container_id else ""
         child = _Child(plan, stdio, theirs, pidfd, flags, warnings, load, keyring, preserve_fds)
-        pid = os.fork()
+        with BirthNamespaces(flags & ns.CLONE_NEWPID):
+            if flags & ns.CLONE_NEWPID:
+                ns.setns(pidfd, ns.CLONE_NEWPID)
+            pid = os.fork()
         if pid == 0:
             _child_main(child)
     except OSError as error:
@@ -111,7 +111,10 @@ def _accompany(
         link.receive()
         return Process(pid, pidfd_open(pid), fds[0] if fds else -1)
     except BaseException as error:
+        reason = link.failure()
         _undo(pid)
+        if reason is not None:
+            raise reason from None
         if isinstance(error, OSError):
             raise StartError("Internal", f"error starting the process: {words(error)}") from error
         raise
@@ -154,6 +157,7 @@ def _join_and_execute(child: _Child) -> NoReturn:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         prctl.set_dumpable(False)
+    failpoint.hit("runtime-joined")
     if child.keyring:
         init.join_keyring(child.keyring, child.warnings)
     root = os.open("/", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

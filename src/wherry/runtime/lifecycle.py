@@ -115,8 +115,7 @@ def create(
     "options"}. `cgroup` is created with linux.resources here, and removed again on failure. `seccomp_filter` is a
     ready BPF program; without one linux.seccomp is compiled. `warn` is told what had to be reduced.
 
-    The calling process keeps a new PID (and time) namespace as the one its later children are born in. Raises
-    StartError; nothing is left then.
+    The caller is its parent and must reap it. Raises StartError; nothing is left then.
     """
     identity = container_id or os.path.basename(os.path.abspath(bundle))
     host = host_facts()
@@ -155,12 +154,34 @@ def create(
 
 
 def _fork(child: _Child) -> int:
-    if not child.namespaces.user:
-        _enter_for_children(child.namespaces, child.time_offsets)
-    pid = os.fork()
+    if child.namespaces.user:  # its PID and time namespaces must belong to it: the helper makes them
+        pid = os.fork()
+    else:
+        joined = sum(flag for flag, _ in child.namespaces.joined)
+        with BirthNamespaces(child.namespaces.new | joined):
+            _enter_for_children(child.namespaces, child.time_offsets)
+            pid = os.fork()
     if pid == 0:
         _child_main(child)
     return pid
+
+
+class BirthNamespaces:
+    """While it lasts, children may be born into other PID and time namespaces (of `flags`); afterwards, in the parent, into our own
+    again: hooks must not be born into the container."""
+
+    def __init__(self, flags: int) -> None:
+        self._types = [(flag, name) for flag, name in (ns.TYPES["pid"], ns.TYPES["time"]) if flag & flags]
+
+    def __enter__(self) -> None:
+        self._pid = os.getpid()
+        self._own = [(flag, os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)) for flag, name in self._types]
+
+    def __exit__(self, *_: object) -> None:
+        for flag, fd in self._own:
+            if self._pid == os.getpid():
+                ns.setns(fd, flag)
+            os.close(fd)
 
 
 _host: list[spec.Host] = []
@@ -241,7 +262,7 @@ def _close_prepared(context: operations.Context) -> None:
 
 
 def _enter_for_children(namespaces: spec.Namespaces, time_offsets: str) -> None:
-    """The namespaces a process can only be born into: from now on our children are."""
+    """The namespaces a process can only be born into."""
     new = namespaces.new & _BY_PARENT
     if new:
         ns.unshare(new)
@@ -298,7 +319,10 @@ def _accompany(
         fds = _until_ready(link, configured, state, warn)
         pidfd = pidfd_open(pid)
     except BaseException as error:
+        reason = link.failure()
         _undo(pid, link, cgroup if made else None)
+        if reason is not None:
+            raise reason from None
         if isinstance(error, OSError):
             raise StartError("Internal", f"error making the container: {words(error)}") from error
         raise

@@ -169,7 +169,7 @@ def _default_root() -> str:
 
 
 def _seal(arguments: list[str]) -> None:
-    from wherry.runtime.state import seal_interpreter
+    from wherry.runtime.sealing import seal_interpreter
 
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     seal_interpreter([source, *arguments], _SEALED_ENTRY)

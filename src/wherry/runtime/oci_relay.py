@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import termios
+from typing import Any
 
 from wherry.linux import tty
 from wherry.linux.pidfd import pidfd_send_signal
@@ -41,7 +42,7 @@ def accompany(process: Process) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _raw_terminal() -> list[object] | None:
+def _raw_terminal() -> list[Any] | None:
     """Our own terminal set to pass every key on; what to restore."""
     if not os.isatty(0):
         return None
@@ -52,7 +53,7 @@ def _raw_terminal() -> list[object] | None:
     raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
     termios.tcsetattr(0, termios.TCSAFLUSH, raw)
-    return list(saved)
+    return saved
 
 
 def _resize(console: int) -> None:

@@ -247,6 +247,8 @@ class Bind(NamedTuple):
                 context.root, context.root_path, self.destination, directory=directory, source=source
             )
             try:
+                if stat.S_ISDIR(os.fstat(target).st_mode) != directory:  # move_mount(2) only says EINVAL
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.destination)
                 if fd >= 0:
                     rootfs.attach_prepared(fd, target, self.options)
                 else:

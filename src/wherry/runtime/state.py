@@ -9,14 +9,12 @@
 A container without state.json is one whose creator died: delete --force removes it.
 """
 
-import errno
 import fcntl
 import json
 import os
 import socket
 from typing import Any, NamedTuple
 
-from wherry.linux import prctl
 from wherry.runtime.failure import StartError, words
 
 OCI_VERSION = "1.2.0"
@@ -175,43 +173,3 @@ def write_whole(path: str, data: bytes) -> None:
     finally:
         os.close(fd)
     os.rename(temporary, path)
-
-
-def interpreter_is_sealed() -> bool:
-    """Whether nobody can change the file we execute from: it is on a read-only mount, or a sealed memfd."""
-    fd = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
-            return True
-        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE)
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # no file that can have seals
-            return False
-        raise
-    finally:
-        os.close(fd)
-
-
-def seal_interpreter(arguments: list[str], code: str) -> None:
-    """Execute ourselves again, `code` with `arguments`, from a read-only mount of the interpreter that is attached
-    nowhere. Nothing when we run from such a place already.
-
-    A container's program may be a script that begins with "#!/proc/self/exe": the kernel then executes, as the
-    container, what the runtime's process was executed from, and the container can open that file by /proc/PID/exe
-    (CVE-2019-5736). Being undumpable does not help there, as execve ends it; a mount that cannot be written does.
-    """
-    if interpreter_is_sealed():
-        return
-    import sys
-
-    from wherry.linux import memfd
-    from wherry.linux import mounts as m
-
-    try:
-        mount = m.open_tree(m.AT_FDCWD, os.path.realpath("/proc/self/exe"))
-        m.mount_setattr(mount, set_=m.ATTR_RDONLY)
-    except OSError:  # before Linux 5.12, or not root: a copy in memory
-        mount = memfd.sealed_copy("/proc/self/exe", "wherry-runtime")
-    prctl.set_dumpable(False)
-    os.set_inheritable(mount, False)
-    os.execve(mount, [sys.executable, "-I", "-S", "-c", code, *arguments], os.environ)

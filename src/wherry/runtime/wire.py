@@ -67,6 +67,17 @@ class Wire:
             raise StartError(body["kind"], body["message"])
         return kind, body, fds
 
+    def failure(self) -> StartError | None:
+        """Why the child ended, when it has told: the true reason of whatever failed here because it is gone."""
+        try:
+            data = self._socket.recv(_LIMIT, socket.MSG_DONTWAIT)
+            if data[:1] == FAILED:
+                body = json.loads(data[1:])
+                return StartError(body["kind"], body["message"])
+        except OSError:
+            pass
+        return None
+
     def expect(self, kind: bytes) -> None:
         """Child's side: wait for one message of the parent; end silently when the parent is gone."""
         if self._socket.recv(1) != kind:

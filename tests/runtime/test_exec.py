@@ -1,0 +1,177 @@
+"""Processes that join a running container."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .lab import CAPABILITIES, Lab
+
+pytestmark = pytest.mark.root
+
+
+def test_joins_every_namespace_and_the_root(lab: Lab) -> None:
+    lab.linux["namespaces"].append({"type": "cgroup"})
+    pid = lab.start_sleeping()
+    (lab.rootfs / "marker").write_text("inside")
+    script = "for n in pid net ipc uts mnt cgroup; do readlink /proc/self/ns/$n; done; cat /marker; hostname"
+    result = lab.cli("exec", lab.id, "sh", "-c", script)
+    *namespaces, last = result.out.splitlines()
+    theirs = [os.readlink(f"/proc/{pid}/ns/{name}") for name in ("pid", "net", "ipc", "uts", "mnt", "cgroup")]
+    assert namespaces == theirs
+    assert last == "insidebox" or (namespaces, last) == (theirs, "insidebox")
+
+
+def test_exit_code_and_streams(lab: Lab) -> None:
+    lab.start_sleeping()
+    result = lab.cli("exec", lab.id, "sh", "-c", "cat; echo err >&2; exit 9", stdin=b"given")
+    assert result == (9, "given", "err\n")
+    assert lab.cli("exec", lab.id, "sh", "-c", "kill -9 $$").code == 137
+
+
+def test_options(lab: Lab) -> None:
+    lab.start_sleeping()
+    result = lab.cli(
+        *("exec", "--cwd", "/tmp", "-e", "A=x y", "--user", "1000:7", "-g", "44", "-g", "55", lab.id),
+        *("sh", "-c", "pwd; echo $A; id -u; id -g; id -G; echo $HOME"),
+    )
+    assert result.out.splitlines() == ["/tmp", "x y", "1000", "7", "7 44 55", "/home/bob"]
+
+
+def test_capabilities_and_no_new_privileges(lab: Lab) -> None:
+    lab.start_sleeping()
+    status = lab.cli("exec", lab.id, "cat", "/proc/self/status").out
+    assert re.search(r"CapEff:\s+00000000a80425fb", status)
+    assert re.search(r"CapInh:\s+0+\n", status)
+    status = lab.cli("exec", "--cap", "CAP_SYS_PTRACE", "--no-new-privs", lab.id, "cat", "/proc/self/status").out
+    assert re.search(r"CapEff:\s+00000000a80c25fb", status)
+    assert re.search(r"NoNewPrivs:\s+1", status)
+
+
+def test_seccomp_applies(lab: Lab) -> None:
+    lab.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}],
+    }
+    lab.start_sleeping()
+    assert "No space left" in lab.cli("exec", lab.id, "mkdir", "/x").err
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (["nope"], 'exec: "nope": executable file not found in $PATH'),
+        (["/x"], 'exec: "/x": stat /x: no such file or directory'),
+        (["/etc/passwd"], 'exec: "/etc/passwd": permission denied'),
+    ],
+)
+def test_program_that_is_not_there(lab: Lab, command: list[str], text: str) -> None:
+    lab.start_sleeping()
+    result = lab.cli("exec", lab.id, *command)
+    assert result.code == 255
+    assert text in result.err.replace("\\", "")
+
+
+def test_working_directory_must_exist(lab: Lab) -> None:
+    lab.start_sleeping()
+    result = lab.cli("exec", "--cwd", "/nowhere", lab.id, "true")
+    assert 'chdir to cwd ("/nowhere") set in config.json failed: no such file or directory' in result.err.replace(
+        "\\", ""
+    )
+
+
+def test_detached_with_pid_file_and_process_file(lab: Lab, tmp_path: Path) -> None:
+    lab.start_sleeping()
+    process = {**lab.process, "args": ["sleep", "1000"]}
+    import json
+
+    (tmp_path / "process.json").write_text(json.dumps(process))
+    with open(os.devnull, "r+b") as null:
+        command = lab.command(
+            "exec", "-d", "--pid-file", str(tmp_path / "pid"), "--process", str(tmp_path / "process.json"), lab.id
+        )
+        subprocess.run(command, check=True, stdin=null, stdout=null, stderr=null, timeout=20)
+    pid = int((tmp_path / "pid").read_text())
+    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0001000\0"
+    assert f"/wherry-test/{lab.id}" in Path(f"/proc/{pid}/cgroup").read_text()
+    assert Path(f"/proc/{pid}/fd").exists()
+    assert sorted(os.listdir(f"/proc/{pid}/fd"), key=int) == ["0", "1", "2"]
+
+
+def test_terminal(lab: Lab, tmp_path: Path) -> None:
+    lab.start_sleeping()
+    path = str(tmp_path / "console.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        with open(os.devnull, "r+b") as null:
+            command = lab.command("exec", "-d", "-t", "--console-socket", path, lab.id, "sh", "-c", "tty; cat")
+            subprocess.run(command, check=True, stdin=null, stdout=null, stderr=null, timeout=20)
+        connection, _ = listener.accept()
+        with connection:
+            _, (master,), _, _ = socket.recv_fds(connection, 100, 1)
+    output = b""
+    while not output.endswith(b"\n"):
+        output += os.read(master, 100)
+    assert output == b"/dev/pts/0\r\n"
+    os.close(master)
+
+
+def test_foreground_passes_signals_on(lab: Lab) -> None:
+    lab.start_sleeping()
+    command = lab.command(
+        "exec", lab.id, "sh", "-c", "trap 'exit 42' TERM; echo ready; while true; do sleep 0.05; done"
+    )
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
+        assert running.stdout
+        assert running.stdout.readline() == b"ready\n"
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 42
+
+
+def test_stopped_and_paused_containers_are_refused(lab: Lab) -> None:
+    lab.start_sleeping()
+    assert lab.cli("pause", lab.id).code == 0
+    assert "cannot exec in a paused container" in lab.cli("exec", lab.id, "true").err
+    assert lab.cli("resume", lab.id).code == 0
+    assert lab.cli("exec", lab.id, "true").code == 0
+    lab.cli("kill", lab.id, "KILL")
+    deadline = time.monotonic() + 10
+    while lab.info()["status"] != "stopped":
+        assert time.monotonic() < deadline
+    assert "cannot exec in a stopped container" in lab.cli("exec", lab.id, "true").err
+
+
+def test_joining_process_gives_nothing_to_the_container(lab: Lab, tmp_path: Path) -> None:
+    """While it has joined and has not executed yet, the joiner holds nothing of the host, and nobody without
+    CAP_SYS_PTRACE in the host's user namespace may look at it (CVE-2016-9962, CVE-2024-21626)."""
+    lab.start_sleeping()
+    wait = "touch /joined; until test -e /go; do sleep 0.01; done"
+    joiner = subprocess.Popen(
+        lab.command("exec", lab.id, "true"), env={**os.environ, "WHERRY_FAILPOINT": f"runtime-joined:exec={wait}"}
+    )
+    with joiner:
+        deadline = time.monotonic() + 10
+        while not (lab.rootfs / "joined").exists():
+            assert time.monotonic() < deadline
+        script = (
+            "for p in /proc/[0-9]*; do grep -q until $p/cmdline && w=$p; done; j=$(cut -d' ' -f4 $w/stat); echo pid $j;"
+            "ls /proc/$j/fd; readlink /proc/$j/root; readlink /proc/$j/exe; cat /proc/$j/environ"
+        )
+        seen = lab.cli("exec", lab.id, "sh", "-c", script)
+        host = [int(line) for line in lab.cli("ps", "-f", "json", lab.id).out.strip("[]\n").split(",")]
+        python = [pid for pid in host if b"python" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        held = [os.readlink(f"/proc/{python[0]}/fd/{fd}") for fd in os.listdir(f"/proc/{python[0]}/fd")]
+        (lab.rootfs / "go").touch()
+    assert joiner.returncode == 0
+    assert re.match(r"pid \d+\n$", seen.out), seen
+    assert seen.err.count("ermission denied") >= 2
+    assert len(python) == 1
+    inherited = [os.readlink(f"/proc/self/fd/{fd}") for fd in (0, 1, 2)]
+    assert all(target.startswith(("socket:", "/dev/null")) or target in inherited for target in held), held
