@@ -202,7 +202,7 @@ class NetworkService:
             self._ports.claim(endpoint.container_id)
         except OSError as error:
             raise Internal(
-                _programming(endpoint, f"failed to bind host port: {(error.strerror or '').lower()}")
+                _programming(endpoint, f"failed to listen on TCP socket: {(error.strerror or '').lower()}")
             ) from None
 
     def detach(self, container_id: str) -> None:
