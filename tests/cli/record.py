@@ -10,44 +10,45 @@ import os
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 sys.path.insert(0, os.path.dirname(__file__))
 from create_cases import FILES, cases
 from fake_engine import FakeEngine, Reply, as_json
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "FROM_HOST": "host value", "LANG": "C.UTF-8"}
+ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "FROM_HOST": "host value", "LANG": "C.UTF-8", "TZ": "UTC"}
 ROUTES = {
     "GET /info": as_json({"OSType": "linux", "IndexServerAddress": "https://index.docker.io/v1/"}),
     "POST /images/create": Reply(200, b'{"status":"Status: fake"}\r\n'),
 }
 
 
-def observe(program: list[str], args: list[str], workdir: str, engine: FakeEngine) -> dict[str, object]:
-    """One run of `program ARGS` against the engine: what it sent and what it said."""
-    engine.requests.clear()
+def run_program(program: list[str], args: list[str], workdir: str, host: str) -> dict[str, Any]:
+    """One run of `program ARGS` with the engine at `host` and nothing on standard input."""
     done = subprocess.run(
         [*program, *args],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         cwd=workdir,
-        env={
-            **ENVIRONMENT,
-            "DOCKER_HOST": engine.host,
-            **({"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}),
-        },
+        env={**ENVIRONMENT, "DOCKER_HOST": host},
         timeout=60,
     )
+    return {"stdout": done.stdout, "stderr": done.stderr, "code": done.returncode}
+
+
+def observe(program: list[str], args: list[str], workdir: str, engine: FakeEngine) -> dict[str, Any]:
+    """One run of `program ARGS` against the engine: what it sent and what it said."""
+    engine.requests.clear()
+    done = run_program(program, args, workdir, engine.host)
     bodies = engine.bodies("POST /containers/create")
     queries = [r.query for r in engine.requests if r.path == "/containers/create"]
     return {
         "args": args,
         "body": bodies[0] if bodies else None,
         "query": queries[0] if queries else None,
-        "stdout": done.stdout,
-        "stderr": done.stderr,
-        "code": done.returncode,
+        **done,
     }
 
 

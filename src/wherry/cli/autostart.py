@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from wherry.client.endpoints import Endpoint
 
+COMMAND = ("-m", "wherry.daemon.main")
 _PATIENCE = 10.0
 _TAIL = 2000
 
@@ -54,7 +55,7 @@ def _spawn(log_path: str) -> tuple[int, int]:
     try:
         offset = os.fstat(log).st_size
         actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
-        command = [sys.executable, "-m", "wherry.daemon.main"]
+        command = [sys.executable, *COMMAND]
         pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setsid=True)
     finally:
         os.close(log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wherry.cli.session import terminal_size
 from wherry.cli.streams import Conversation
 from wherry.client.errors import APIError, ClientError
 
@@ -105,10 +106,13 @@ class Interaction:
                 if self._resize():
                     return
 
-    def _resize(self) -> bool:
-        from wherry.cli.terminal import size
+    def provoke_redraw(self) -> None:
+        """Make a full-screen program that runs already draw itself for us: pretend another size first."""
+        if self._tty:
+            self._resize(1)
 
-        rows, columns = size(1)
+    def _resize(self, off_by: int = 0) -> bool:
+        rows, columns = (each + off_by if each else 0 for each in terminal_size(1))
         if not rows and not columns:
             return True
         try:

@@ -22,9 +22,8 @@ class Entry:
 
     def load(self) -> Command:
         """Import the module and return the command."""
-        from importlib import import_module
-
-        command: Command = import_module(f"wherry.cli.commands.{self.module}").COMMANDS[self.key]
+        module = __import__(f"wherry.cli.commands.{self.module}", fromlist=("COMMANDS",))
+        command: Command = module.COMMANDS[self.key]
         return command
 
 

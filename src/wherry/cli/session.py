@@ -30,6 +30,15 @@ def write_all(fd: int, data: bytes) -> None:
         data = data[written:]
 
 
+def terminal_size(fd: int) -> tuple[int, int]:
+    """(rows, columns); zeros when it is no terminal."""
+    try:
+        columns, rows = os.get_terminal_size(fd)
+    except OSError:
+        return 0, 0
+    return rows, columns
+
+
 class Session:
     """`flags` are the global flags given (host, context, tls…). Connections are made when first needed."""
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 else:
     import _signal  # `signal` wraps it in enums, which cost 5 ms to import
 
+_SYNONYMS = ("SIGCLD", "SIGPOLL", "SIGRTMIN", "SIGRTMAX")
 SIGWINCH = _signal.SIGWINCH
 # Not to be caught, or our own business: the interpreter's faults, children, a closed pipe, Go's preemption signal.
 _OURS = frozenset(
@@ -18,16 +19,14 @@ _OURS = frozenset(
         _signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL,
     )
 )  # fmt: skip
-_NAMES = {
-    getattr(_signal, name): name.removeprefix("SIG")
-    for name in dir(_signal)
-    if name.startswith("SIG") and name[3] != "_" and not name.startswith("SIGRT") and name not in ("SIGCLD", "SIGPOLL")
-}
 
 
 def name_of(number: int) -> str:
     """ "INT" for 2; real-time signals by number."""
-    return _NAMES.get(number, str(number))
+    for name in dir(_signal):
+        if name.startswith("SIG") and name[3] != "_" and getattr(_signal, name) == number and name not in _SYNONYMS:
+            return name.removeprefix("SIG")
+    return str(number)
 
 
 class SignalPipe:

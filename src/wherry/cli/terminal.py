@@ -18,15 +18,6 @@ def is_terminal(fd: int) -> bool:
     return os.isatty(fd)
 
 
-def size(fd: int) -> tuple[int, int]:
-    """(rows, columns); zeros when it is no terminal."""
-    try:
-        columns, rows = os.get_terminal_size(fd)
-    except OSError:
-        return 0, 0
-    return rows, columns
-
-
 def detach_keys(text: str) -> bytes:
     """ "ctrl-p,ctrl-q" or "a,b" as bytes; the default when empty. Raises StatusError with Docker's words."""
     if not text:

@@ -61,7 +61,7 @@ class Connection:
     def send_request(
         self, method: str, target: str, headers: dict[str, str], body: bytes | Iterable[bytes] | None
     ) -> None:
-        """Send a whole request; an iterable body goes in chunks. A peer that hangs up early may have replied: see it."""
+        """Send a whole request; an iterable body goes in chunks. A peer that hangs up early may have replied."""
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         if body is None or isinstance(body, bytes):
             payload = body or b""

@@ -43,6 +43,7 @@ def _run(session: Session, parsed: Parsed) -> int:
     with interaction:
         interaction.watch_exit("")
         interaction.attach(stdin=stdin, stdout=True, stderr=True)
+        interaction.provoke_redraw()
         interaction.follow_size()
         if interaction.relay():
             raise StatusError("read escape sequence")

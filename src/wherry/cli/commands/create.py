@@ -8,6 +8,7 @@ from wherry.cli.command import Command
 from wherry.cli.errors import StatusError
 from wherry.cli.flags import Flag
 from wherry.cli.options.create_flags import FLAGS, WINDOWS_ONLY
+from wherry.cli.session import terminal_size
 from wherry.client.errors import APIError
 
 TYPE_CHECKING = False
@@ -86,9 +87,7 @@ def _create(session: Session, parsed: Parsed, body: dict[str, Any]) -> str:
         _share_socket(session, body)
     if parsed["pull"] == "always" and reference:
         _pull(session, reference, parsed)
-    from wherry.cli.terminal import size
-
-    body["HostConfig"]["ConsoleSize"] = list(size(1))
+    body["HostConfig"]["ConsoleSize"] = list(terminal_size(1))
     reply = _post(session, parsed, body, query, reference)
     for warning in [*(reply.get("Warnings") or []), *_localhost_dns(parsed["dns"])]:
         session.err(f"WARNING: {warning}\n")

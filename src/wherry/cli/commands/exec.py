@@ -7,7 +7,8 @@ from wherry.cli.errors import StatusError
 from wherry.cli.flags import Flag
 from wherry.cli.interaction import Interaction
 from wherry.cli.options.create_flags import lazy
-from wherry.cli.terminal import is_terminal, size
+from wherry.cli.session import terminal_size
+from wherry.cli.terminal import is_terminal
 from wherry.client.engine import quote
 
 TYPE_CHECKING = False
@@ -32,7 +33,7 @@ def _body(session: Session, parsed: Parsed) -> dict[str, Any]:
         "User": parsed["user"],
         "Privileged": parsed["privileged"],
         "Tty": parsed["tty"],
-        "ConsoleSize": list(size(1)) if parsed["tty"] and attached else None,
+        "ConsoleSize": list(terminal_size(1)) if parsed["tty"] and attached else None,
         "AttachStdin": parsed["interactive"] and attached,
         "AttachStderr": attached,
         "AttachStdout": attached,

@@ -5,14 +5,33 @@ Checks come in the order of Docker's CLI, so that of several mistakes the same o
 
 from __future__ import annotations
 
-from wherry.cli.errors import StatusError, ValueRefused
-from wherry.cli.values import parse_number
+from wherry.cli.errors import StatusError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.flags import Parsed
+
+
+# EndpointSettings as Docker's client sends it when nothing is asked for.
+EMPTY_ENDPOINT: dict[str, Any] = {
+    "IPAMConfig": None,
+    "Links": None,
+    "Aliases": None,
+    "MacAddress": "",
+    "DriverOpts": None,
+    "GwPriority": 0,
+    "NetworkID": "",
+    "EndpointID": "",
+    "Gateway": "",
+    "IPAddress": "",
+    "IPPrefixLen": 0,
+    "IPv6Gateway": "",
+    "GlobalIPv6Address": "",
+    "GlobalIPv6PrefixLen": 0,
+    "DNSNames": None,
+}
 
 
 def _refuse(text: str) -> StatusError:
@@ -125,11 +144,17 @@ def _restart_policy(text: str) -> dict[str, Any]:
     name, colon, count = text.partition(":")
     if colon and not name:
         raise _refuse("invalid restart policy format: no policy provided before colon")
+    return {"Name": name, "MaximumRetryCount": _retries(count) if count else 0}
+
+
+def _retries(count: str) -> int:
+    from wherry.cli.errors import ValueRefused
+    from wherry.cli.values import parse_number
+
     try:
-        retries = parse_number(count, base=10) if count else 0
+        return parse_number(count, base=10)
     except ValueRefused:
         raise _refuse("invalid restart policy format: maximum retry count must be an integer") from None
-    return {"Name": name, "MaximumRetryCount": retries}
 
 
 def _log_config(parsed: Parsed) -> dict[str, Any]:
@@ -191,7 +216,12 @@ def _security(parsed: Parsed) -> tuple[list[str] | None, list[str] | None]:
     return options, [] if unconfined else None
 
 
+_NETWORK_FLAGS = ("network", "network-alias", "link", "ip", "ip6", "mac-address", "link-local-ip")
+
+
 def _endpoints(parsed: Parsed) -> dict[str, Any]:
+    if not any(flag in parsed.changed for flag in _NETWORK_FLAGS):
+        return {"default": {**EMPTY_ENDPOINT}}
     from wherry.cli.options.networks import endpoints
 
     return endpoints(parsed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wherry.cli.errors import StatusError, ValueRefused
 from wherry.cli.goquote import quote
+from wherry.cli.options.create_body import EMPTY_ENDPOINT
 from wherry.cli.options.csvline import split_csv
 from wherry.cli.values import parse_number
 
@@ -130,21 +131,13 @@ def _settings(attachment: Attachment) -> dict[str, Any]:
     if attachment.mac and not is_mac(attachment.mac):
         raise _refuse(f"{attachment.mac} is not a valid mac address")
     return {
+        **EMPTY_ENDPOINT,
         "IPAMConfig": _ipam(attachment),
         "Links": attachment.links or None,
         "Aliases": attachment.aliases or None,
         "MacAddress": attachment.mac,
         "DriverOpts": attachment.driver_options or None,
         "GwPriority": attachment.gateway_priority,
-        "NetworkID": "",
-        "EndpointID": "",
-        "Gateway": "",
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DNSNames": None,
     }
 
 
