@@ -13,6 +13,7 @@ from netlab import Host, isolated, listen, nft, reaches
 
 from wherry.errors import Internal, InvalidArgument
 from wherry.linux import netns, rtnetlink
+from wherry.linux.conntrack import ConntrackSocket
 
 pytestmark = pytest.mark.root
 
@@ -158,7 +159,15 @@ def test_udp_of_a_restarted_container_reaches_the_new_one(tmp_path: Path):
         client.sendto(b"hello", (HOST, 5000))  # always the same flow, which the kernel remembers
         assert server.recvfrom(16)[0] == b"hello"
         lab.rm(f"web{turn}")
-        client.sendto(b"lost", (HOST, 5000))
+        assert lab.leaks() == []
+        assert web.ipv4 not in answerers()
+        client.sendto(b"lost", (HOST, 5000))  # and now it remembers that the host itself has no such port
+        assert HOST in answerers()
+
+
+def answerers() -> set[str]:
+    with ConntrackSocket() as kernel:
+        return {flow.answerer for flow in kernel.flows() if (flow.protocol, flow.port) == (17, 5000)}
 
 
 @isolated
