@@ -1,5 +1,6 @@
 """Versions, unknown routes, errors and bodies: what is the same for every call."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,8 @@ from tests.api.fake import container
 from wherry import errors
 from wherry.api import decode
 from wherry.errors import InvalidArgument
+
+DATA = Path(__file__).parent / "data"
 
 PAGE = {"message": "page not found"}
 
@@ -300,3 +303,26 @@ def test_keep_alive_after_errors(server, engine):
             assert client.read_reply()[0] == 404
         client.send(b"GET /_ping HTTP/1.1\r\nHost: h\r\n\r\n")
         assert client.read_reply()[2] == b"OK"
+
+
+def test_every_row_of_the_table_answers(call, monkeypatch):
+    """No row is shadowed by another: each pattern, filled in, finds itself."""
+    from wherry.api.router import ROUTES, Router
+
+    router = Router(ROUTES)
+    for route in ROUTES:
+        path = route.pattern.replace("{name}", "a/b").replace("{checkpoint}", "c")
+        found = router.find(route.method, path)
+        assert found is not None, route.pattern
+        assert found[0] is route, f"{route.pattern} is shadowed by {found[0].pattern}"
+        assert all(value in ("a/b", "c") for value in found[1].values())
+
+
+def test_the_table_covers_the_whole_api():
+    """The engine's part of the API's schema, row by row."""
+    from wherry.api.router import ROUTES
+
+    rows = {(route.method, route.pattern) for route in ROUTES}
+    schema = (DATA / "endpoints.tsv").read_text().splitlines()
+    wanted = {tuple(line.split("\t")) for line in schema}
+    assert not {(m, p.replace("{id}", "{name}")) for m, p in wanted} - rows

@@ -1,14 +1,14 @@
 """/images."""
 
 from collections.abc import Callable
-from typing import Any
 
 from wherry.api import decode, progress
 from wherry.api.context import Context, json_response
 from wherry.api.shapes import images as shapes
 from wherry.engine import images as engine_images
-from wherry.errors import InvalidArgument, Unimplemented
+from wherry.errors import Internal, InvalidArgument, Unimplemented
 from wherry.http.message import Response
+from wherry.images.records import Image
 
 _FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "reference", "until"})
 
@@ -22,12 +22,17 @@ async def list_(ctx: Context) -> Response:
 
 
 async def inspect(ctx: Context) -> Response:
-    def find() -> tuple[Any, list[str]]:
-        image = ctx.engine.images.resolve(ctx.name)
-        return image, ctx.engine.images.lower_dirs(image)
-
-    image, layers = await ctx.engine.run_blocking(find)
+    image, layers = await ctx.engine.run_blocking(_find, ctx)
     return json_response(shapes.inspect(image, layers, ctx.version))
+
+
+def _find(ctx: Context) -> tuple[Image, list[str]]:
+    """The image and its unpacked layers; none when they are damaged, which must not hide the image."""
+    image = ctx.engine.images.resolve(ctx.name)
+    try:
+        return image, ctx.engine.images.lower_dirs(image)
+    except Internal:
+        return image, []
 
 
 async def history(ctx: Context) -> Response:
