@@ -192,14 +192,14 @@ class ContainerStore:
     def load(self) -> list[str]:
         """Read every record; returns what was wrong with those that could not be read. They stay in the database."""
         problems = []
-        for container_id, document in self._db.all("SELECT id, record FROM containers ORDER BY created"):
+        for container_id, name, document in self._db.all("SELECT id, name, record FROM containers ORDER BY created"):
+            self._names[str(name)] = str(container_id)
             try:
                 record = _decode(document)  # type: ignore[arg-type]  # a BLOB column gives bytes
             except msgspec.MsgspecError as error:
                 problems.append(f"container {container_id}: its record cannot be read: {error}")
                 continue
             self._entries[record.id] = Entry(record)
-            self._names[record.name] = record.id
         return problems
 
     def __iter__(self) -> Iterator[Entry]:
@@ -250,14 +250,16 @@ class ContainerStore:
         if self._names.get(name) == container_id:
             del self._names[name]
 
-    def add(self, record: Container) -> Entry:
-        """Insert a new record durably."""
+    def insert(self, record: Container) -> None:
+        """Write the row of a new record; once that is committed, `add` makes it a container."""
         self._db.execute(
             "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?)",
             (record.id, record.name, record.state.status, record.image_id, record.created, _encode(record)),
         )
-        entry = self._entries[record.id] = Entry(record)
-        return entry
+
+    def add(self, record: Container) -> None:
+        """Let a container whose row is written be found."""
+        self._entries[record.id] = Entry(record)
 
     def save(self, record: Container) -> None:
         """Write a changed record durably."""

@@ -10,7 +10,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from wherry.engine import mounts, names
+from wherry.engine import defaults, mounts, names
 from wherry.engine.containers import meta_document
 from wherry.engine.model import (
     Container,
@@ -108,8 +108,10 @@ async def _make(engine: "Engine", record: Container, image: Image | None) -> Non
         hit("engine.create.before_directory")
         record.lower_dirs = await engine.run_blocking(_make_directory, engine, record.id, image)
         hit("engine.create.after_directory")
-        made = mounts.realise(engine, record.mounts)
-        hit("engine.create.before_row")
+        with engine.db.transaction():
+            made = mounts.realise(engine, record.mounts)
+            hit("engine.create.before_row")
+            engine.containers.insert(record)
         engine.containers.add(record)
     except BaseException:
         engine.containers.release_name(record.name, record.id)
@@ -117,6 +119,8 @@ async def _make(engine: "Engine", record: Container, image: Image | None) -> Non
         shutil.rmtree(engine.paths.container(record.id), ignore_errors=True)
         raise
     hit("engine.create.after_row")
+    for volume in made:
+        engine.events.publish("volume", "create", volume, {"driver": "local"})
     engine.publish(record, "create")
     engine.background(write_meta(engine, record))
 
@@ -250,6 +254,10 @@ def _fill_defaults(engine: "Engine", config: ContainerConfig, host: HostConfig, 
         host.SecurityOpt = host.SecurityOpt or ["label=disable"]
     if host.Memory and not host.MemorySwap:
         host.MemorySwap = host.Memory * 2
+    if host.MaskedPaths is None and not host.Privileged:
+        host.MaskedPaths = list(defaults.masked_paths())
+    if host.ReadonlyPaths is None and not host.Privileged:
+        host.ReadonlyPaths = list(defaults.READONLY_PATHS)
     if host.OomKillDisable is None:
         host.OomKillDisable = False
     if host.PidsLimit is not None and host.PidsLimit <= 0:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from wherry.engine import containers as container_tables
-from wherry.engine import exits, restore
+from wherry.engine import exits, restore, specs
 from wherry.engine.config import EngineConfig
 from wherry.engine.containers import ContainerStore, Entry
 from wherry.engine.events import EventBus
@@ -57,6 +57,7 @@ class Engine:
         self.volumes = VolumeStore(db, paths)
         self.execs = ExecStore()
         self.boot_id = restore.read_boot_id()
+        self.host = specs.host_facts(config.seccomp_profile)
         self.cgroup_version = 2 if host_hierarchies().unified else 1
         self._lock = lock
         self._pool = ThreadPoolExecutor(_WORKERS, "engine")

@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wherry.engine import detach_keys, specs
 from wherry.engine.attach import Pending
@@ -12,7 +12,6 @@ from wherry.engine.model import ExecConfig, ExecRecord
 from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, WherryError
 from wherry.failpoint import hit
 from wherry.http.hijack import MULTIPLEXED_STREAM, RAW_STREAM, Hijack
-from wherry.linux import caps
 from wherry.runtime.client import Attachment
 from wherry.runtime.failure import StartError
 from wherry.runtime.users import read_database, resolve
@@ -162,7 +161,7 @@ async def _run(
         hit("engine.exec.before_spawn")
         record.pid = await monitor.exec(
             record.id,
-            _process(engine, entry, config, size),
+            specs.exec_config(engine, entry, config),
             stdio={"tty": config.Tty, "open_stdin": config.AttachStdin, "stdin_once": True},
             attachments=attachments,
             seccomp_filter=None,
@@ -181,40 +180,6 @@ def _failed(engine: "Engine", entry: Entry, record: ExecRecord, error: WherryErr
     if isinstance(error, Conflict):
         return error
     return InvalidArgument(text if text.startswith("OCI runtime exec failed") else PREFIX + text)
-
-
-def _process(engine: "Engine", entry: Entry, config: ExecConfig, size: tuple[int, int] | None) -> dict[str, Any]:
-    """The OCI process: the container's own, with what the exec changes."""
-    base = specs.process_of(engine, entry)
-    process = dict(base)
-    process["args"] = config.Cmd
-    process["terminal"] = config.Tty
-    process["env"] = _environment(base.get("env") or [], config)
-    if config.WorkingDir:
-        process["cwd"] = config.WorkingDir
-    if config.User:
-        process["user"] = {"uid": 0, "gid": 0, "username": config.User}
-        if entry.record.host_config.GroupAdd:
-            process["user"]["groupAdd"] = entry.record.host_config.GroupAdd
-    if size and size[0] and size[1]:
-        process["consoleSize"] = {"height": size[0], "width": size[1]}
-    else:
-        process.pop("consoleSize", None)
-    if config.Privileged:
-        every = caps.names(caps.bounding())
-        process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), every)
-        process.pop("apparmorProfile", None)
-    return process
-
-
-def _environment(base: list[str], config: ExecConfig) -> list[str]:
-    """The container's variables, then the exec's own, which win; a terminal gets TERM."""
-    variables = {item.partition("=")[0]: item for item in base}
-    if config.Tty:
-        variables.setdefault("TERM", "TERM=xterm")
-    for item in config.Env or []:
-        variables[item.partition("=")[0]] = item
-    return [item for item in variables.values() if "=" in item]
 
 
 def finished(engine: "Engine", entry: Entry, exec_id: str, exit_code: int) -> None:

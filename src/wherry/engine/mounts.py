@@ -233,15 +233,13 @@ def realise(engine: "Engine", points: list[MountPoint]) -> list[str]:
     except (WherryError, OSError):
         undo(engine, made)
         raise
-    for name in made:
-        engine.events.publish("volume", "create", name, {"driver": "local"})
     return made
 
 
 def undo(engine: "Engine", made: list[str]) -> None:
-    """Take back volumes made by a create that failed."""
+    """Take back the directories of volumes whose rows the failing transaction takes back."""
     for name in made:
-        engine.volumes.remove(name, [])
+        engine.volumes.unmake(name)
 
 
 def prepare_sources(points: list[MountPoint]) -> None:

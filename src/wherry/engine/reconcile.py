@@ -7,9 +7,9 @@ name, and what the network room's tables name.
 
 import os
 import secrets
-import shutil
 from typing import TYPE_CHECKING
 
+from wherry.engine.removal import delete_tree
 from wherry.engine.sandbox import remove_bundle
 from wherry.runtime.cgroups import open_cgroup
 
@@ -104,5 +104,5 @@ def _trash(engine: "Engine", dry_run: bool) -> list[str]:
     if not dry_run:
         for name in names:
             path = engine.paths.trash / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            delete_tree(path)
     return [f"trash {name}" for name in names]

@@ -55,9 +55,8 @@ def _forget_other_boot(engine: "Engine") -> None:
     except FileNotFoundError:
         boot = ""
     if boot != read_boot_id():
-        for directory in (paths.exec_containers, paths.netns):
-            for name in os.listdir(directory):
-                _discard(directory / name)
+        for name in os.listdir(paths.exec_containers):
+            _discard(paths.exec_containers / name)
         write_file(paths.boot_id, f"{read_boot_id()}\n".encode(), durable=False)
     for name in os.listdir(paths.tmp):
         _discard(paths.tmp / name)

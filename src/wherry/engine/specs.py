@@ -1,31 +1,38 @@
 """The OCI configuration of a container, and its seccomp filter."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.engine.containers import Entry
 from wherry.engine.joins import Joins, resolve_joins
-from wherry.engine.model import Container
-from wherry.engine.oci import ContainerSpecInput, build_config
-from wherry.errors import WherryError
+from wherry.engine.model import Container, ExecConfig
+from wherry.engine.oci import ContainerSpecInput, build_config, exec_process
+from wherry.engine.oci.input import kernel_version
+from wherry.errors import InvalidArgument, WherryError
+from wherry.linux import caps
 from wherry.runtime.seccomp import compile_profile
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
-_INIT_PLACES = ("/usr/bin/docker-init", "/usr/libexec/docker/docker-init", "/usr/bin/tini-static", "/sbin/docker-init")
+_INIT_PLACES = (
+    "/usr/bin/docker-init",
+    "/usr/libexec/docker/docker-init",
+    "/usr/bin/tini-static",
+    "/usr/bin/catatonit",
+    "/usr/libexec/podman/catatonit",
+)
 
 
 def oci_config(engine: "Engine", record: Container, joins: Joins) -> dict[str, Any]:
     """The OCI runtime configuration of `record`. Raises what cannot be, in Docker's words."""
-    return build_config(spec_input(engine, record, joins))
+    return build_config(_spec_input(engine, record, joins))
 
 
-def spec_input(engine: "Engine", record: Container, joins: Joins) -> ContainerSpecInput:
+def _spec_input(engine: "Engine", record: Container, joins: Joins) -> ContainerSpecInput:
     """What `build_config` needs to know of a container and of this engine."""
-    config, host, paths = record.config, record.host_config, engine.paths
-    own_network = joins.network or str(paths.netns_pin(record.id))
-    wants_init = engine.config.init if host.Init is None else host.Init
+    config, host, paths, daemon = record.config, record.host_config, engine.paths, engine.config
+    wants_init = daemon.init if host.Init is None else host.Init
     named = {"pid": joins.pid, "ipc": joins.ipc}
     return ContainerSpecInput(
         id=record.id,
@@ -35,18 +42,27 @@ def spec_input(engine: "Engine", record: Container, joins: Joins) -> ContainerSp
         domainname=config.Domainname,
         env=list(config.Env or []),
         args=[record.path, *record.args],
-        cwd=config.WorkingDir or "/",
+        cwd=config.WorkingDir,
         user=config.User,
-        rootfs=str(paths.bundle(record.id) / "rootfs"),
+        root_path=str(paths.bundle(record.id) / "rootfs"),
         mounts=record.mounts,
-        netns_path=None if host.NetworkMode == "host" else own_network,
+        netns_path=joins.network or str(paths.netns_pin(record.id)),
         joins={kind: path for kind, path in named.items() if path},
         hosts_path=record.hosts_path,
         hostname_path=record.hostname_path,
         resolv_conf_path=record.resolv_conf_path,
-        cgroups_path=engine.cgroup_path(record.id, record),
-        is_v2=engine.cgroup_version == 2,
-        init_path=find_init(engine.config.init_path) if wants_init else None,
+        cgroup_parent=daemon.cgroup_parent,
+        cgroup_v2=engine.cgroup_version == 2,
+        init_path=find_init(daemon.init_path) if wants_init else None,
+        data_root=str(paths.data_root),
+        bounding=engine.host.capabilities,
+        default_ulimits=daemon.default_ulimits,
+        no_new_privileges=daemon.no_new_privileges,
+        seccomp_profile=engine.host.seccomp_profile,
+        apparmor_profiles=engine.host.apparmor_profiles,
+        selinux=engine.host.selinux,
+        machine=engine.host.machine,
+        kernel=engine.host.kernel,
     )
 
 
@@ -62,11 +78,21 @@ def seccomp_filter(config: dict[str, Any]) -> bytes | None:
     return compile_profile(profile)
 
 
-def process_of(engine: "Engine", entry: Entry) -> dict[str, Any]:
-    """The OCI process of a running container; made again after a restart of the daemon."""
-    if entry.process is None:
-        entry.process = oci_config(engine, entry.record, _joins_of_running(engine, entry.record))["process"]
-    return entry.process
+def exec_config(engine: "Engine", entry: Entry, config: ExecConfig) -> dict[str, Any]:
+    """The OCI process of an exec in a running container."""
+    container = _spec_input(engine, entry.record, _joins_of_running(engine, entry.record))
+    if entry.process is None:  # the daemon was started after the container
+        entry.process = build_config(container)["process"]
+    return exec_process(
+        container,
+        entry.process,
+        args=config.Cmd or [],
+        env=config.Env or [],
+        cwd=config.WorkingDir,
+        user=config.User,
+        tty=config.Tty,
+        privileged=config.Privileged,
+    )
 
 
 def _joins_of_running(engine: "Engine", record: Container) -> Joins:
@@ -78,5 +104,50 @@ def _joins_of_running(engine: "Engine", record: Container) -> Joins:
 
 
 def find_init(configured: str) -> str:
-    """The reaper for `--init`."""
-    return configured or next((path for path in _INIT_PLACES if os.access(path, os.X_OK)), "")
+    """The reaper for `--init`. Raises `InvalidArgument` when this host has none."""
+    found = configured or next((path for path in _INIT_PLACES if os.access(path, os.X_OK)), "")
+    if not found:
+        raise InvalidArgument("no init program for --init on this host: install tini, or give the daemon --init-path")
+    return found
+
+
+class HostFacts(NamedTuple):
+    """What is true of this host as long as the engine runs."""
+
+    capabilities: list[str]
+    machine: str
+    kernel: tuple[int, int]
+    seccomp_profile: str
+    apparmor_profiles: frozenset[str] | None
+    selinux: bool
+
+
+def host_facts(seccomp_profile: str) -> HostFacts:
+    """Look at the host; `seccomp_profile` is the daemon's option. Raises `InvalidArgument` when that cannot be read."""
+    uname = os.uname()
+    return HostFacts(
+        caps.names(caps.bounding()),
+        uname.machine,
+        kernel_version(uname.release),
+        _profile_text(seccomp_profile),
+        _apparmor_profiles(),
+        os.path.exists("/sys/fs/selinux/enforce"),
+    )
+
+
+def _profile_text(option: str) -> str:
+    if option in ("", "builtin", "unconfined"):
+        return option
+    try:
+        with open(option, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"opening seccomp profile ({option}) failed: {error}") from None
+
+
+def _apparmor_profiles() -> frozenset[str] | None:
+    try:
+        with open("/sys/kernel/security/apparmor/profiles", encoding="utf-8") as file:
+            return frozenset(line.rpartition(" (")[0] for line in file)
+    except OSError:
+        return None

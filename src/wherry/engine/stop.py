@@ -12,7 +12,7 @@ from wherry.engine import launch, restarts
 from wherry.engine.containers import Entry
 from wherry.engine.exits import KILLED, Exit, apply_exit, kill_leftovers
 from wherry.engine.signals import deliverable, parse_signal
-from wherry.errors import Internal, InvalidArgument, NotModified, WherryError
+from wherry.errors import Conflict, Internal, InvalidArgument, NotModified, WherryError
 from wherry.failpoint import hit
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ async def stop(
 
 
 async def _stop(engine: "Engine", entry: Entry, grace_s: int | None, number: int) -> None:
-    entry.record.manually_stopped = True
     if not await _stopped_between_runs(engine, entry):
         ended = entry.wait(removal=False)
         await _signal(engine, entry, number)
@@ -57,8 +56,10 @@ async def _stop(engine: "Engine", entry: Entry, grace_s: int | None, number: int
 
 
 async def _stopped_between_runs(engine: "Engine", entry: Entry) -> bool:
-    """A container waiting for its restart has nothing to signal: the restart is called off."""
+    """Note that it is stopped by request. A container waiting for its restart has nothing to signal: the restart is
+    called off."""
     async with entry.lock:
+        entry.record.manually_stopped = True
         hit("engine.stop.before_row")
         if entry.status != "restarting":
             engine.save(entry.record)
@@ -107,15 +108,9 @@ async def _signal(engine: "Engine", entry: Entry, number: int) -> None:
                 await monitor.resume()
                 entry.record.state.status = "running"
                 engine.save(entry.record)
-        except (WherryError, ConnectionError) as error:
-            if await _is_ending(error):
-                return
-            raise
+        except (Conflict, ConnectionError):
+            return  # it has just ended
         engine.publish(entry.record, "kill", {"signal": str(int(number))})
-
-
-async def _is_ending(error: BaseException) -> bool:
-    return isinstance(error, ConnectionError) or "no such process" in str(error).lower() or "exited" in str(error)
 
 
 def _stop_signal(entry: Entry) -> int:
@@ -163,7 +158,6 @@ async def _kill_by_request(engine: "Engine", entry: Entry, number: int) -> None:
 
 async def force_down(engine: "Engine", entry: Entry) -> None:
     """End whatever runs of the container, now: for a forced removal."""
-    entry.record.manually_stopped = True
     if not await _stopped_between_runs(engine, entry):
         await _kill_by_request(engine, entry, signals.SIGKILL)
 

@@ -71,6 +71,14 @@ class VolumeStore:
         )
         return self.get(name), True
 
+    def unmake(self, name: str) -> None:
+        """Remove the empty directory of a volume that got no row."""
+        for path in (self._paths.volume(name), self._paths.volumes / name):
+            try:
+                os.rmdir(path)
+            except FileNotFoundError:
+                continue
+
     def find(self, name: str) -> Volume | None:
         """By exact name."""
         row = self._db.one("SELECT * FROM volumes WHERE name = ?", (name,))
@@ -99,9 +107,9 @@ class VolumeStore:
         self.get(name)
         if users:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
-        trashed = self._paths.trash / f"volume-{name[:64]}-{secrets.token_hex(6)}"
+        trashed: Path | None = self._paths.trash / f"volume-{name[:64]}-{secrets.token_hex(6)}"
         try:
-            os.rename(self._paths.volumes / name, trashed)
+            os.rename(self._paths.volumes / name, str(trashed))
         except FileNotFoundError:
             trashed = None
         hit("engine.volume.after_rename")
