@@ -8,10 +8,10 @@ import random
 import zlib
 
 import pytest
-from backports import zstd
 
 from wherry.errors import InvalidArgument
 from wherry.images.archive import compression
+from wherry.images.archive.compression import zstd
 from wherry.images.archive.sources import DecompressedSource, StreamSource, open_plain
 
 from .mkimg import Dribble

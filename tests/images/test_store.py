@@ -11,12 +11,13 @@ import tarfile
 import threading
 
 import pytest
-from backports import zstd
 
 from tests.images import mkimg
 from tests.images.mkimg import archive, digest, directory, docker_archive, file, stream, symlink
 from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, Unavailable
 from wherry.images import oci
+from wherry.images.archive import sources
+from wherry.images.archive.compression import zstd
 from wherry.images.store import ImageUser
 
 BASE = archive(directory(b"etc/", 0o755), file(b"etc/a", b"base"))
@@ -206,12 +207,14 @@ def test_several_gzip_members_and_zstd_frames_are_one_layer(store):
         assert image.diff_ids == [digest(BASE), digest(TOP)]
 
 
-def test_a_bomb_is_stopped(store, paths):
+def test_a_bomb_is_stopped(store, paths, monkeypatch):
+    monkeypatch.setattr(sources, "RATIO_FREE", 1 << 26)
+
     class Bomb(io.RawIOBase):
         """10 GiB of zeros in 10 MiB, as a docker-archive's only layer, made on the fly."""
 
         def __init__(self):
-            piece = gzip.compress(bytes(1 << 30), 9)
+            piece = gzip.compress(bytes(1 << 28), 9) * 4
             head = gzip.compress(mkimg.header(b"zeros", raw_size=b"%011o" % (7 << 30)))
             total = len(head) + 10 * len(piece)
             self.parts = [mkimg.header(b"l/layer.tar", size=total), head, *[piece] * 10, bytes(-total % 512 + 1024)]
@@ -472,6 +475,16 @@ def test_tags_move(store):
     assert store.resolve("a:1").id == two.id
     assert store.resolve(one.id).repo_tags == []
     assert store.tag(one.id[7:20], "localhost/c").repo_tags == ["localhost/c:latest"]
+
+
+def test_a_name_taken_from_another_image_is_said(store):
+    (old,), _ = load(store, docker_archive([BASE], ["a:1"]))
+    _, said = load(store, docker_archive([TOP], ["a:1"]))
+    assert said == (
+        f"The image a:1 already exists, renaming the old one with ID {old.id} to empty string\nLoaded image: a:1\n"
+    )
+    _, said = load(store, docker_archive([TOP], ["a:1"]))
+    assert said == "Loaded image: a:1\n"
 
 
 def test_the_layout_is_readable_by_skopeo(store, paths, db):
@@ -776,7 +789,7 @@ assert libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None) == 0
 os.mkdir(sys.argv[1])
 assert libc.mount(b"tmpfs", sys.argv[1].encode(), b"tmpfs", 0, b"size=24m") == 0
 from tests.images import mkimg, test_store
-from wherry.errors import Unavailable
+from wherry.errors import Internal, Unavailable
 from wherry.store.paths import Paths
 paths = Paths(sys.argv[1] + "/data", sys.argv[1] + "/exec")
 paths.create()
@@ -784,7 +797,7 @@ store = test_store.reopen(paths)
 big = mkimg.archive(*[mkimg.file(b"f%d" % n, os.urandom(1 << 20)) for n in range(20)])
 try:
     store.load(io.BytesIO(mkimg.docker_archive([big], ["big:1"])))
-except (Unavailable, OSError) as error:
+except (Unavailable, Internal) as error:
     print("refused:", error)
 assert test_store.contents(paths) == ([], []), test_store.contents(paths)
 assert test_store.leftovers(paths) == []

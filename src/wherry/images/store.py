@@ -9,6 +9,7 @@ removal at the same time leaves them.
 """
 
 import builtins  # `list` is a method here
+import errno
 import hashlib
 import logging
 import os
@@ -184,6 +185,7 @@ class ImageStore:
                 removal.remove(image_id, ref, force=force, prune=not noprune)
             finally:
                 self._write_index()
+        self._layers.purge()
         return removal.deleted
 
     def _drop(self, image_id: str) -> builtins.list[str]:
@@ -216,16 +218,16 @@ class ImageStore:
 
         `progress` gets Docker's items: `{"status": "Loading layer", …}`, `{"stream": "Loaded image: x:latest\\n"}`.
         Returns the images. Raises `InvalidArgument` for bad archives, `NotFound` for a platform that is not there,
-        `Unavailable` when the disk is about to be full, OSError; nothing is left behind then.
+        `Unavailable` when the disk is about to be full, `Internal` when it is or fails; nothing is left behind then.
         """
         report = progress or _silent
         source, _ = open_plain(StreamSource(stream))
-        with self._leased() as lease, self._incoming() as incoming:
+        with _host_errors(self._paths.data_root), self._leased() as lease, self._incoming() as incoming:
             archive = Archive(incoming, report, lambda digest: self._known(digest, lease))
             archive.receive(source)
             images = Resolver(archive, self._records, host_platform(), platform).images()
-            self._add(incoming, images)
-            self._announce(images, report)
+            moved = self._add(incoming, images)
+            _announce(images, moved, report)
         return [self._records.image(image.id) for image in images]
 
     def import_(
@@ -245,7 +247,7 @@ class ImageStore:
         """
         name = parse_tag_target(reference) if reference else None
         config = apply_changes({}, changes or [])
-        with self._leased(), self._incoming() as incoming:
+        with _host_errors(self._paths.data_root), self._leased(), self._incoming() as incoming:
             layer = incoming.layer(lambda append: _copy(stream, append))
             row, descriptor = layer.row(), layer.descriptor()
             where = platform or host_platform()
@@ -304,8 +306,8 @@ class ImageStore:
             size = os.fstat(file.fileno()).st_size
         return KnownLayer(row, oci.Descriptor(oci.LAYER + (f"+{kind}" if kind else ""), digest, size))
 
-    def _add(self, incoming: Incoming, images: builtins.list[NewImage]) -> None:
-        """Make received images the store's, all or none."""
+    def _add(self, incoming: Incoming, images: builtins.list[NewImage]) -> dict[Reference, str]:
+        """Make received images the store's, all or none; return the names that were another image's, with its id."""
         blobs: set[str] = set()
         layers: set[str] = set()
         for image in images:
@@ -323,26 +325,20 @@ class ImageStore:
             sync_directory(self._paths.blobs)
             self._layers.commit(trees)
             failpoint.hit("load-published")
+            moved: dict[Reference, str] = {}
             with self._db.transaction():
                 for image in images:
-                    self._record(image)
+                    moved.update(self._record(image))
             failpoint.hit("load-recorded")
             self._write_index()
             self._sweep(sorted(blobs), [])  # manifests of images that were here already
+        return moved
 
-    def _record(self, image: NewImage) -> None:
+    def _record(self, image: NewImage) -> dict[Reference, str]:
         descriptor = oci.Descriptor(image.manifest_type, _sha256(image.manifest), len(image.manifest))
         self._records.add(image.id, descriptor, image.layers, image.parent)
-        for name in image.names:
-            self._records.tag(name, image.id)
-
-    def _announce(self, images: builtins.list[NewImage], report: Progress) -> None:
-        for image in images:
-            for name in image.names:
-                report({"stream": f"Loaded image: {name.familiar}\n"})
-        if not any(image.names for image in images):
-            for image in images:
-                report({"stream": f"Loaded image ID: {image.id}\n"})
+        before = {name: self._records.tag(name, image.id) for name in image.names}
+        return {name: old for name, old in before.items() if old is not None and old != image.id}
 
     @contextmanager
     def _leased(self) -> Iterator[Callable[..., None]]:
@@ -360,6 +356,7 @@ class ImageStore:
             with self._lock:
                 self._leases.subtract(held)
                 self._sweep(held, held)
+            self._layers.purge()
 
     # upkeep
 
@@ -385,6 +382,30 @@ class ImageStore:
 
 def _silent(item: dict[str, Any]) -> None:
     """Progress nobody asked for."""
+
+
+def _announce(images: list[NewImage], moved: dict[Reference, str], report: Progress) -> None:
+    """Docker's last words of a load: names, the ones taken from other images, or ids when there are no names."""
+    for image in images:
+        for name in image.names:
+            if name in moved:
+                was = f"renaming the old one with ID {moved[name]} to empty string"
+                report({"stream": f"The image {name.familiar} already exists, {was}\n"})
+            report({"stream": f"Loaded image: {name.familiar}\n"})
+    if not any(image.names for image in images):
+        for image in images:
+            report({"stream": f"Loaded image ID: {image.id}\n"})
+
+
+@contextmanager
+def _host_errors(path: Path) -> Iterator[None]:
+    """Errors of the disk in the words of the user, the path included."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        raise Internal(f"{str(error.strerror).lower()}: writing below {path}") from error
 
 
 def _sha256(data: bytes) -> str:

@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 import shutil
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class LayerStore:
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
+        self._doomed: deque[Path] = deque()
 
     def path(self, diff_id: str) -> Path:
         """Where the layer lies or would lie. Raises `InvalidArgument` for what is no digest."""
@@ -76,10 +78,21 @@ class LayerStore:
     def discard(self, path: Path) -> None:
         """Delete a tree that was not committed."""
         self._trash(path)
+        self.purge()
 
     def remove(self, diff_id: str) -> None:
-        """Delete a layer that nothing names any more; idempotent."""
+        """Take away a layer that nothing names any more, at once; idempotent. Its space comes back by `purge`."""
         self._trash(self.path(diff_id))
+
+    def purge(self) -> None:
+        """Delete what was removed: slow, so not to be called with a lock held."""
+        while self._doomed:
+            try:
+                path = self._doomed.popleft()
+            except IndexError:  # another thread was faster
+                return
+            failpoint.hit("layer-trash")
+            shutil.rmtree(path)
 
     def collect(self, wanted: set[str]) -> list[str]:
         """Delete everything but the layers `wanted`; nothing may be loading. Returns the names removed."""
@@ -87,17 +100,17 @@ class LayerStore:
         garbage = [name for name in os.listdir(self._paths.layers) if name not in keep]
         for name in garbage:
             self._trash(self._paths.layers / name)
+        self._doomed.clear()  # the trash is emptied whole
         for name in os.listdir(self._paths.trash):
             if name.startswith("layer-"):
                 shutil.rmtree(self._paths.trash / name)
         return garbage
 
     def _trash(self, path: Path) -> None:
-        """Rename, then delete: a half-deleted layer never has a layer's name."""
+        """Rename first: a half-deleted layer never has a layer's name."""
         target = self._paths.trash / f"layer-{secrets.token_hex(8)}"
         try:
             os.rename(path, target)
         except FileNotFoundError:
             return
-        failpoint.hit("layer-trash")
-        shutil.rmtree(target)
+        self._doomed.append(target)
