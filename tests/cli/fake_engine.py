@@ -24,7 +24,7 @@ class Request(NamedTuple):
 
 class Reply(NamedTuple):
     status: int = 200
-    body: bytes = b""
+    body: bytes | Callable[[], bytes] = b""  # a function is called when the head has been sent
     content_type: str = "application/json"
     hijack: Callable[[socket.socket, bytes], None] | None = None
 
@@ -147,6 +147,11 @@ def _send_reply(connection: socket.socket, request: Request, reply: Reply) -> No
         f"HTTP/1.1 {reply.status} Status\r\nApi-Version: 1.51\r\nOstype: linux\r\nServer: Docker/28.5.2 (linux)\r\n"
         f"Docker-Experimental: false\r\nBuilder-Version: 2\r\n"
     )
+    if callable(reply.body):
+        connection.sendall(f"{head}Content-Type: {reply.content_type}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        body = reply.body()
+        connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        return
     if reply.status not in (204, 304):
         head += f"Content-Type: {reply.content_type}\r\nContent-Length: {len(reply.body)}\r\n"
     connection.sendall(head.encode() + b"\r\n" + (b"" if request.method == "HEAD" else reply.body))

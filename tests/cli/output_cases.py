@@ -74,8 +74,10 @@ def _images(_request):
     common = {"SharedSize": -1, "Containers": -1, "Labels": None, "ParentId": ""}
     return as_json(
         [
-            common | {"Id": IMAGE_ID, "RepoTags": ["busybox:1.36", "busybox:latest", "host:5000/a/b:v1"],
+            common | {"Id": IMAGE_ID, "RepoTags": ["busybox:1.36", "busybox:latest"],
                       "RepoDigests": [f"busybox@{digest}"], "Created": now - 86400 * 3, "Size": 1984172},
+            common | {"Id": "sha256:" + "7" * 64, "RepoTags": ["host:5000/a/b:v1"], "RepoDigests": [],
+                      "Created": now - 86400 * 5, "Size": 1500},
             common | {"Id": "sha256:" + "f" * 64, "RepoTags": [], "RepoDigests": [], "Created": now - 86400 * 40,
                       "Size": 123456789},
             common | {"Id": "sha256:" + "9" * 64, "RepoTags": [], "RepoDigests": [f"only/digest@{digest}"],
@@ -146,6 +148,7 @@ def routes():
         "POST /containers/db/wait": as_json({"StatusCode": 0}),
         "DELETE /images/busybox": as_json([{"Untagged": "busybox:latest"}, {"Deleted": IMAGE_ID}]),
         "POST /images/busybox/tag": Reply(201),
+        "GET /containers/" + container["Id"] + "/logs": _logs,
         "POST /images/load": Reply(200, b'{"stream":"Loaded image: busybox:latest\\n"}\r\n'),
         "POST /images/create": Reply(200, b'{"status":"sha256:' + b"1" * 64 + b'"}\r\n'),
         "POST /containers/web/exec": as_json({"Id": "e1"}, 201),

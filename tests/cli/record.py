@@ -17,7 +17,13 @@ from create_cases import FILES, cases
 from fake_engine import FakeEngine, Reply, as_json
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "FROM_HOST": "host value", "LANG": "C.UTF-8", "TZ": "UTC"}
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/nonexistent",
+    "FROM_HOST": "host value",
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+}
 ROUTES = {
     "GET /info": as_json({"OSType": "linux", "IndexServerAddress": "https://index.docker.io/v1/"}),
     "POST /images/create": Reply(200, b'{"status":"Status: fake"}\r\n'),

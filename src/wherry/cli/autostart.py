@@ -26,7 +26,7 @@ def start_engine(endpoint: Endpoint, say: Callable[[str], None]) -> None:
     """Spawn wherryd in a session of its own and wait until it answers; raises StatusError with the end of its log."""
     if os.geteuid() != 0:
         raise StatusError(
-            f"Cannot connect to the wherry daemon at {endpoint.url}. Is the wherry daemon running?\n"
+            f"Cannot connect to the Wherry daemon at {endpoint.url}. Is the wherry daemon running?\n"
             "(starting it needs root: run wherryd, or name another engine with -H or DOCKER_HOST)"
         )
     log_path = _log_path()

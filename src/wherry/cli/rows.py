@@ -112,4 +112,4 @@ def filters(given: Sequence[str]) -> dict[str, str]:
         name, _, value = text.partition("=")
         if name:
             collected.setdefault(name, {})[value] = True
-    return {"filters": dumps(collected)}
+    return {"filters": dumps({name: dict(sorted(values.items())) for name, values in sorted(collected.items())})}

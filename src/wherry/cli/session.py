@@ -61,7 +61,7 @@ class Session:
                 self._endpoint = choose(self.config, self.flags)
             except ConfigError as error:
                 text = str(error)
-                if "context not found" in text:
+                if not text.startswith("conflicting"):
                     text = f"Failed to initialize: unable to resolve docker endpoint: {text}"
                 raise StatusError(text) from None
         return self._endpoint

@@ -51,7 +51,7 @@ def parse_host(url: str) -> tuple[str, str, str]:
     if scheme in ("http", "https"):
         scheme = "tcp"
     if scheme not in ("unix", "tcp", "ssh"):
-        raise ConfigError(f"unable to parse docker host `{url}`: the protocol {scheme!r} is not supported")
+        raise ConfigError(f"invalid bind address format: {url}")
     base_path = ""
     if scheme == "tcp":
         address, slash, base_path = address.partition("/")

@@ -158,7 +158,7 @@ class Engine:
 
     def _target(self, path: str, query: Query) -> str:
         listed = query.items() if isinstance(query, dict) else query or ()
-        pairs = "&".join(f"{key}={quote(value)}" for key, value in listed)
+        pairs = "&".join(f"{key}={quote(value, ' ').replace(' ', '+')}" for key, value in listed)
         return f"{self.endpoint.base_path}{path}" + (f"?{pairs}" if pairs else "")
 
     def _headers(self, extra: dict[str, str] | None) -> dict[str, str]:

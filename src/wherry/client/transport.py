@@ -145,7 +145,7 @@ def connect(endpoint: Endpoint) -> Stream:
 
 def _unreachable(endpoint: Endpoint, error: OSError) -> str:
     reason = "" if isinstance(error, (FileNotFoundError, ConnectionRefusedError)) else f" ({error})"
-    return f"Cannot connect to the wherry daemon at {endpoint.url}. Is the wherry daemon running?{reason}"
+    return f"Cannot connect to the Wherry daemon at {endpoint.url}. Is the wherry daemon running?{reason}"
 
 
 def _connect_unix(endpoint: Endpoint) -> Stream:

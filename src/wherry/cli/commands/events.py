@@ -31,7 +31,7 @@ def _line(event: dict[str, Any]) -> str:
     text = f"{stamp}.{fraction:09d}{zone} {event.get('Type', '')} {event.get('Action', '')} {actor.get('ID', '')}"
     attributes = actor.get("Attributes") or {}
     if attributes:
-        text += " (" + ", ".join(f"{key}={attributes[key]}" for key in sorted(attributes)) + ")"
+        text += " (" + ", ".join(f"{key}={value}" for key, value in attributes.items()) + ")"
     return text
 
 
@@ -50,6 +50,9 @@ def _run(session: Session, parsed: Parsed) -> int:
     query.update(filters(parsed["filter"]))
     response = session.engine.request("GET", "/events", query)
     for event in messages(response.pieces()):
+        actor = event.get("Actor") or {}
+        if attributes := actor.get("Attributes"):
+            actor["Attributes"] = {key: attributes[key] for key in sorted(attributes)}
         session.out(f"{show(event)}\n")
     return 0
 

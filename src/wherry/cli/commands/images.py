@@ -160,7 +160,7 @@ def _tag(session: Session, parsed: Parsed) -> int:
         raise StatusError(f'Error parsing reference: "{target}" is not a valid repository/tag: {error}') from None
     if reference.digest and not reference.tag:
         raise StatusError("refusing to create a tag with a digest reference")
-    query = {"repo": reference.familiar_name, "tag": reference.with_default_tag().tag}
+    query = {"repo": f"{reference.domain}/{reference.path}", "tag": reference.with_default_tag().tag}
     session.engine.call("POST", f"/images/{quote(source, '/:@')}/tag", query)
     return 0
 

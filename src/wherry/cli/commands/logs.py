@@ -19,7 +19,8 @@ _TIME = 'timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 
 
 def _run(session: Session, parsed: Parsed) -> int:
     name = quote(parsed.arguments[0], "/:")
-    tty = session.engine.json("GET", f"/containers/{name}/json")["Config"]["Tty"]
+    found = session.engine.json("GET", f"/containers/{name}/json")
+    name, tty = found["Id"], found["Config"]["Tty"]
     query = {"stdout": "1", "stderr": "1", "tail": parsed["tail"]}
     query.update((flag, "1") for flag in ("timestamps", "details", "follow") if parsed[flag])
     for flag in ("since", "until"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.cli.template.errors import TemplateError
-from wherry.cli.template.functions import BUILTIN, truth
+from wherry.cli.template.functions import BUILTIN, is_text_map, truth
 from wherry.cli.template.gofmt import show
 
 TYPE_CHECKING = False
@@ -165,7 +165,8 @@ class Execution:
         try:
             return target.call(fields[-1], arguments)
         except KeyError:
-            raise self._error(operand, f"{fields[-1]} is not a method but has arguments") from None
+            count = len(arguments)
+            raise self._error(operand, f"wrong number of args for {fields[-1]}: want 0 got {count}") from None
 
     def _base(self, operand: Any) -> Any:
         kind, value = operand[0], operand[1]
@@ -195,7 +196,9 @@ class Execution:
             for key in value:
                 if key.lower() == lowered:  # Go's field names and JSON's differ in case (ID, Id)
                     return value[key]
-            if name in _OMITTED and value:
+            if not value or is_text_map(value):
+                return None
+            if name in _OMITTED:
                 return _OMITTED[name]
             raise self._error(operand, f'map has no entry for key "{name}"')
         if hasattr(value, "column"):
@@ -209,7 +212,8 @@ class Execution:
         raise self._error(operand, f"can't evaluate field {name} in type {kinds.get(type(value), 'interface {}')}")
 
     def _error(self, operand: Any, message: str) -> TemplateError:
-        return TemplateError(f'template: :1:{operand[3]}: executing "" at <{operand[4]}>: {message}')
+        where = operand[4] if len(operand[4]) <= 20 else f"{operand[4][:20]}..."
+        return TemplateError(f'template: :1:{operand[3]}: executing "" at <{where}>: {message}')
 
 
 def _nothing(pipe: Any) -> str:
@@ -220,7 +224,7 @@ def _nothing(pipe: Any) -> str:
         return "[]"
     if name in _MAPS:
         return "map[]"
-    return "<nil>" if name else "<no value>"
+    return "<nil>" if name[:1].isupper() else "<no value>"
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:

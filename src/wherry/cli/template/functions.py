@@ -54,20 +54,33 @@ def _length(value: Any) -> int:
     raise TemplateError(f"error calling len: len of type {type(value).__name__}")
 
 
+def _go_type(value: Any) -> str:
+    return {str: "string", bool: "bool", float: "float64"}.get(type(value), type(value).__name__)
+
+
+def is_text_map(value: dict[str, Any]) -> bool:
+    """Whether it is a map of the user's own names to texts (labels, options), and no struct."""
+    return all(isinstance(each, str) for each in value.values()) and not all(
+        key[:1].isupper() for key in value if value
+    )
+
+
 def index(value: Any, *keys: Any) -> Any:
     """index: elements of nested lists and maps; a map without the key gives nothing."""
     for key in keys:
         if value is None:
             raise TemplateError("error calling index: index of untyped nil")
         if isinstance(value, dict):
-            value = value.get(key)
+            value = value.get(key, "" if value and is_text_map(value) else None)
         elif isinstance(value, (list, tuple)):
             if not isinstance(key, int):
-                raise TemplateError(f"error calling index: cannot index slice/array with type {type(key).__name__}")
+                raise TemplateError(f"error calling index: cannot index slice/array with type {_go_type(key)}")
             if not 0 <= key < len(value):
-                raise TemplateError(f"error calling index: reflect: slice index out of range: {key}")
+                raise TemplateError(f"error calling index: index out of range: {key}")
             value = value[key]
-        elif isinstance(value, str) and isinstance(key, int) and 0 <= key < len(value.encode()):
+        elif isinstance(value, str) and not isinstance(key, int):
+            raise TemplateError(f"error calling index: cannot index slice/array with type {_go_type(key)}")
+        elif isinstance(value, str) and 0 <= key < len(value.encode()):
             value = value.encode()[key]
         else:
             raise TemplateError(f"error calling index: can't index item of type {type(value).__name__}")
@@ -134,7 +147,7 @@ def _html(value: Any) -> str:
 def _url_query(value: Any) -> str:
     from wherry.client.engine import quote
 
-    return quote(_text(value)).replace("%20", "+")
+    return quote(_text(value), " ").replace(" ", "+")
 
 
 # `and` and `or` are here for the parser; the evaluator short-circuits them.

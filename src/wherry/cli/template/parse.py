@@ -30,6 +30,7 @@ class Parser:
         self._tokens: list[Token] = []
         self._variables = ["$"]
         self._loops = 0
+        self._end = 0
 
     def parse(self) -> list[Any]:
         """The whole template; raises TemplateError."""
@@ -150,12 +151,16 @@ class Parser:
             raise self._error("missing value for command", self._tokens[-1].at if self._tokens else None)
         if operands[0][0] in ("literal", "nil") and len(operands) > 1:
             raise self._error(f"non executable command in pipeline stage {len(operands)}", operands[0][3])
+        if operands[0][0] == "function":  # a failing call is named with its arguments
+            kind, value, fields, at, _ = operands[0]
+            operands[0] = (kind, value, fields, at, self._text[at : self._end])
         return operands
 
     def _operand(self) -> Any:
         token = self._tokens.pop()
         start, at, value, fields = token.at, token.at, token.value, []
         kind = self._kind(token)
+        closing = token
         if kind == "dot" and value:
             fields.append(value)
         elif kind == "literal":
@@ -166,16 +171,18 @@ class Parser:
             value = self._pipe(")")
             if not self._tokens:
                 raise self._error("unclosed left paren", at)
-            self._tokens.pop()
-        end = at + len(token.text)
+            closing = self._tokens.pop()
+        end = closing.at + len(closing.text)
+        chained = False
         while self._tokens and self._tokens[-1].kind == "field" and self._tokens[-1].value:
             if kind in ("literal", "nil"):
                 raise self._error(f"unexpected . after term {token.text!r}", at)
             last = self._tokens.pop()
-            if end == start + len(token.text):
-                at = last.at  # Go names the place where a chain goes on
+            if not chained:
+                at, chained = last.at, True  # Go names the place where a chain goes on
             fields.append(last.value)
             end = last.at + len(last.text)
+        self._end = end
         return (kind, value, fields, at, self._text[start:end])
 
     def _kind(self, token: Token) -> str:
