@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.images.mkimg import digest, docker_archive, stream
-from tests.images.test_store import BASE, TOP
+from tests.images.shop import BASE, TOP
 
 
 @pytest.fixture

@@ -1,0 +1,38 @@
+"""What the tests of the store share: two layers, and looking at what is on disk."""
+
+import os
+
+from tests.images.mkimg import archive, directory, file, stream
+from wherry.images.store import MIGRATIONS, ImageStore
+from wherry.store.db import open_database
+
+BASE = archive(directory(b"etc/", 0o755), file(b"etc/a", b"base"))
+TOP = archive(directory(b"etc/", 0o700), file(b"etc/b", b"top!!"), file(b"etc/.wh.a"))
+
+
+def nobody(image_id):
+    return []
+
+
+def load(store, data, **options):
+    items = []
+    images = store.load(stream(data), progress=items.append, **options)
+    return images, "".join(item.get("stream", "") for item in items)
+
+
+def leftovers(paths):
+    """What a finished or failed operation must not leave."""
+    return [
+        *os.listdir(paths.ingest),
+        *os.listdir(paths.trash),
+        *(name for name in os.listdir(paths.layers) if name.startswith(".")),
+    ]
+
+
+def contents(paths):
+    return sorted(os.listdir(paths.blobs)), sorted(os.listdir(paths.layers))
+
+
+def reopen(paths):
+    """The store as the next daemon opens it."""
+    return ImageStore(open_database(paths.database, {"images": MIGRATIONS}), paths)

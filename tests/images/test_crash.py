@@ -1,0 +1,161 @@
+"""Many at once, killed in between, damaged, out of space: all or nothing is left."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.images.mkimg import digest, docker_archive
+from tests.images.shop import BASE, TOP, contents, leftovers, load, reopen
+from wherry.errors import NotFound, Unavailable
+
+# concurrency and crashes
+
+
+def test_many_loads_at_once_store_one_copy(store, paths):
+    data = docker_archive([BASE, TOP], ["x:1"])
+    errors = []
+
+    def run():
+        try:
+            store.load(io.BytesIO(data))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert sorted(contents(paths)[1]) == sorted(digest(layer)[7:] for layer in (BASE, TOP))
+    assert len(contents(paths)[0]) == 4
+    assert leftovers(paths) == []
+
+
+CHILD = """
+import io, sys
+from wherry.images.store import MIGRATIONS, ImageStore
+from wherry.store.db import open_database
+from wherry.store.paths import Paths
+paths = Paths(sys.argv[1], sys.argv[2])
+store = ImageStore(open_database(paths.database, {"images": MIGRATIONS}), paths)
+with open(sys.argv[4], "rb") as file:
+    if sys.argv[3] == "load":
+        store.load(file)
+    else:
+        store.remove("gone:1", users=lambda image_id: [])
+"""
+
+
+def run_child(paths, action, archive_path, failpoint):
+    environment = {**os.environ, "WHERRY_FAILPOINT": failpoint, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", CHILD, paths.data_root, paths.exec_root, action, archive_path]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+LOAD_POINTS = ["ingest-finish:kill", "ingest-finish:kill@3", "load-synced:kill", "layers-commit:kill"]
+LOAD_POINTS += ["load-published:kill", "load-recorded:kill", "load-synced:errno=28", "load-published:raise"]
+
+
+@pytest.mark.parametrize("point", LOAD_POINTS)
+def test_a_load_that_dies_leaves_all_or_nothing(tmp_path, db, paths, store, point):
+    load(store, docker_archive([BASE], ["kept:1"]))
+    db.close()
+    (tmp_path / "new.tar").write_bytes(docker_archive([BASE, TOP], ["new:1"]))
+    before = contents(paths)
+    result = run_child(paths, "load", tmp_path / "new.tar", point)
+    assert result.returncode != 0
+    again = reopen(paths)
+    again.collect_garbage()
+    again.lower_dirs(again.resolve("kept:1"))
+    if point.startswith("load-recorded"):
+        assert again.lower_dirs(again.resolve("new:1"))
+    else:
+        with pytest.raises(NotFound):
+            again.resolve("new:1")
+        assert contents(paths) == before
+    assert leftovers(paths) == []
+    index = json.loads((paths.content / "index.json").read_text())
+    assert len(index["manifests"]) == len(again.list())
+
+
+@pytest.mark.parametrize("point", ["image-deleted:kill", "layer-trash:kill"])
+def test_a_removal_that_dies_is_finished_at_the_next_start(tmp_path, db, paths, store, point):
+    load(store, docker_archive([BASE], ["kept:1"]))
+    before = contents(paths)
+    (tmp_path / "gone.tar").write_bytes(docker_archive([BASE, TOP], ["gone:1"]))
+    load(store, docker_archive([BASE, TOP], ["gone:1"]))
+    db.close()
+    assert run_child(paths, "remove", tmp_path / "gone.tar", point).returncode < 0
+    again = reopen(paths)
+    again.collect_garbage()
+    assert contents(paths) == before
+    assert leftovers(paths) == []
+    again.lower_dirs(again.resolve("kept:1"))
+
+
+# damage and full disks
+
+
+def test_a_damaged_config_hides_one_image_only(store, paths):
+    (good,), _ = load(store, docker_archive([BASE], ["good:1"]))
+    (bad,), _ = load(store, docker_archive([TOP], ["bad:1"]))
+    (paths.blobs / bad.id[7:]).write_bytes(b"{}")
+    again = reopen(paths)
+    assert [image.id for image in again.list()] == [good.id]
+    with pytest.raises(Exception, match="damaged on disk"):
+        again.resolve("bad:1")
+
+
+@pytest.mark.root
+def test_a_full_disk(tmp_path):
+    """On a file system of 24 MiB: a clean error, nothing left, and the same store works when there is room."""
+    script = """
+import ctypes, io, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.unshare(0x00020000) == 0
+assert libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None) == 0
+os.mkdir(sys.argv[1])
+assert libc.mount(b"tmpfs", sys.argv[1].encode(), b"tmpfs", 0, b"size=24m") == 0
+from tests.images import mkimg, shop
+from wherry.errors import Internal, Unavailable
+from wherry.store.paths import Paths
+paths = Paths(sys.argv[1] + "/data", sys.argv[1] + "/exec")
+paths.create()
+store = shop.reopen(paths)
+big = mkimg.archive(*[mkimg.file(b"f%d" % n, os.urandom(1 << 20)) for n in range(20)])
+try:
+    store.load(io.BytesIO(mkimg.docker_archive([big], ["big:1"])))
+except (Unavailable, Internal) as error:
+    print("refused:", error)
+assert shop.contents(paths) == ([], []), shop.contents(paths)
+assert shop.leftovers(paths) == []
+small = mkimg.archive(mkimg.file(b"f", os.urandom(1 << 20)))
+store.load(io.BytesIO(mkimg.docker_archive([small], ["small:1"])))
+print(store.resolve("small:1").size)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])}
+    command = [sys.executable, "-c", script, str(tmp_path / "small")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "no space left on device" in result.stdout.lower()
+    assert result.stdout.splitlines()[-1] == str(1 << 20)
+
+
+def test_the_reserve_is_kept(monkeypatch, store, paths):
+    real = os.statvfs
+
+    def nearly_full(path):
+        status = list(real(path))
+        status[4] = 10  # f_bavail
+        return os.statvfs_result(status)
+
+    monkeypatch.setattr(os, "statvfs", nearly_full)
+    with pytest.raises(Unavailable, match="no space left on device"):
+        load(store, docker_archive([BASE]))
+    assert contents(paths) == ([], [])
