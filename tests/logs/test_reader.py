@@ -14,7 +14,7 @@ from wherry.runtime.logs.reader import Cursor, Query, read
 from wherry.runtime.logs.stamp import Clock
 
 entries = st.lists(
-    st.tuples(st.sampled_from([1, 2]), st.sampled_from([b"a\n", b"bb\n", b"\n", b"c" * 150 + b"\n", b"x\ny\nz\n"])),
+    st.tuples(st.sampled_from([1, 2]), st.sampled_from([b"a\n", b"bb\n", b"\n", b"c" * 150 + b"\n", b"x\ny\nz\n", b"line\n" * 60])),
     max_size=40,
 )
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import wherry
 from wherry.errors import Internal, Unavailable, from_kind
 from wherry.linux import fdpass, memfd
+from wherry.runtime.lifecycle import compile_filter
 from wherry.runtime.monitor import protocol
 
 _START_S = 20.0
@@ -110,16 +111,17 @@ class Monitor:
         `stdio` is {"tty", "open_stdin"}; without `seccomp_filter` the container's own is used. Raises the runtime's
         refusal (program missing, not executable, user unknown, …).
         """
+        tty = bool(stdio.get("tty"))
         message = {
             "op": "exec",
             "exec_id": exec_id,
-            "process": process,
             "stdio": stdio,
             "attachments": [a.wishes() for a in attachments],
-            "seccomp_filter": base64.b64encode(seccomp_filter).decode("ascii") if seccomp_filter else None,
-            "console_size": list(console_size) if console_size else None,
+            "filter": seccomp_filter is not None,
         }
-        result = await self._ask(message, [a.fd for a in attachments])
+        body = {"process": _with_console(process, tty, console_size)}
+        with _Files(seccomp_filter, body) as files:
+            result = await self._ask(message, [*(a.fd for a in attachments), *files.fds])
         return int(result["pid"])
 
     async def pause(self) -> None:
@@ -263,13 +265,22 @@ class Spawner:
         """
         await self._ensure()
         assert self._sock
+        config = request["config"]
+        seccomp = base64.b64decode(request["seccomp_filter"]) if request.get("seccomp_filter") else None
+        profile = (config.get("linux") or {}).get("seccomp")
+        if seccomp is None and profile:
+            seccomp = await asyncio.to_thread(compile_filter, profile)
+        process = _with_console(config["process"], bool(request["stdio"].get("tty")), request.get("console_size"))
+        process.setdefault("oomScoreAdj", 0)
+        config = {**config, "process": process}
+        head = _head({**request, "config": config}, attachments, seccomp is not None)
+        body = {"config": config, "rootfs_mounts": request.get("rootfs_mounts")}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         monitor = Monitor(ours, on_event)
         reply = monitor.expect(0)
         try:
-            message = {**request, "attachments": [a.wishes() for a in attachments]}
-            with theirs:
-                await _send(self._sock, message, [theirs.fileno(), *(a.fd for a in attachments)])
+            with theirs, _Files(seccomp, body) as files:
+                await _send(self._sock, head, [theirs.fileno(), *(a.fd for a in attachments), *files.fds])
             answer = await reply
         except ConnectionError:
             await _close(monitor)
@@ -329,6 +340,45 @@ async def connect(socket_path: str, on_event: EventHandler) -> Monitor:
         await _close(monitor)
         raise
     return monitor
+
+
+def _head(request: dict[str, Any], attachments: Sequence[Attachment], with_filter: bool) -> dict[str, Any]:
+    """The part of a request that the monitor itself needs (`monitor.supervisor.Supervisor`)."""
+    linux = request["config"].get("linux") or {}
+    own_pids = any(n.get("type") == "pid" and not n.get("path") for n in linux.get("namespaces") or ())
+    names = ("id", "bundle", "stdio", "log", "socket", "exit_record", "start")
+    return {
+        **{name: request.get(name) for name in names},
+        "cgroup": linux.get("cgroupsPath") or None,
+        "shared_pids": not own_pids,
+        "oom_score": request["config"]["process"]["oomScoreAdj"],
+        "seccomp_flags": (linux.get("seccomp") or {}).get("flags"),
+        "attachments": [a.wishes() for a in attachments],
+        "filter": with_filter,
+    }
+
+
+def _with_console(process: dict[str, Any], tty: bool, size: Sequence[int] | None) -> dict[str, Any]:
+    out = {**process, "terminal": tty}
+    if tty and size:
+        out["consoleSize"] = {"height": size[0], "width": size[1]}
+    return out
+
+
+class _Files:
+    """The sealed files of a request: the seccomp filter, if there is one, then the body."""
+
+    def __init__(self, seccomp: bytes | None, body: dict[str, Any]) -> None:
+        self.fds: list[int] = []
+        if seccomp is not None:
+            self.fds.append(memfd.sealed("wherry-seccomp", seccomp))
+        self.fds.append(memfd.sealed("wherry-body", protocol.encode(body)))
+
+    def __enter__(self) -> "_Files":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        fdpass.close_all(self.fds)
 
 
 async def _close(monitor: Monitor) -> None:

@@ -124,6 +124,9 @@ def _encode(block: bytes, tail: bytes) -> bytes:
 _RECORD = re.compile(
     rb'\{"log":"([^"\\]*(?:\\.[^"\\]*)*)","stream":"(stdout|stderr)"(?:,"attrs":(\{.*?\}))?,"time":"([^"]+Z)"\}\n'
 )
+_STREAM = b'","stream":"'
+_SHORT_RUN = 1024  # bytes
+_SOME = 16384
 _UNICODE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 _STREAMS = {b"stdout": STDOUT, b"stderr": STDERR}
 # Characters no JSON text holds: stand-ins while a batch of strings is unescaped as one.
@@ -150,15 +153,12 @@ class JsonFormat:
     """See `wherry.runtime.logs.base.Format`."""
 
     def decode(self, data: bytes) -> tuple[Messages, int]:
+        messages = Messages([], [], [], [])
         length = data.rfind(b"\n") + 1
-        records = _RECORD.findall(data, 0, length)
-        if not records:
-            return Messages([], [], [], []), length
-        texts, streams, attributes, times = zip(*records, strict=True)
-        payloads = _split(texts)
-        return Messages(
-            [_STREAMS[s] for s in streams], [t if len(t) == 30 else fixed(t) for t in times], payloads, list(attributes)
-        ), length
+        position = 0
+        while position < length:
+            position = _decode_run(data, position, length, messages) or _decode_some(data, position, length, messages)
+        return messages, length
 
     def tail(self, fd: int, size: int, count: int) -> tuple[int, int, int]:
         found = 0
@@ -182,6 +182,45 @@ class JsonFormat:
                 return start + newline + 1
             end = start
         return 0
+
+
+def _decode_run(data: bytes, position: int, length: int, messages: Messages) -> int:
+    """Decode the records from `position` on that were written at once: all end alike, and what is between the equal
+    ends is taken apart in one go. Returns the position behind them, 0 when there are too few to be worth it."""
+    end = data.index(b"\n", position) + 1
+    cut = data.find(_STREAM, position, end)
+    second = data.find(b"\n", end) + 1
+    tail = data[cut:end]
+    if cut < 0 or not data.startswith(_HEAD, position) or data[max(second - len(tail), 0) : second] != tail:
+        return 0
+    last = data.rfind(tail, end, min(position + _SHORT_RUN * 2, length))
+    if last < position + _SHORT_RUN:
+        return 0
+    last = data.rfind(tail, end, min(position + _BLOCK, length))
+    text = data[position + len(_HEAD) : last].replace(tail + _HEAD, _BOUNDARY)
+    found = _RECORD.match(_HEAD + tail)
+    if _STREAM in text or b"\\u000" in text or found is None:
+        return 0
+    payloads = _unescape(text).split(_BOUNDARY)
+    count = len(payloads)
+    messages.streams.extend([_STREAMS[found[2]]] * count)
+    messages.times.extend([fixed(found[4])] * count)
+    messages.payloads.extend(payloads)
+    messages.attributes.extend([found[3] or b""] * count)
+    return last + len(tail)
+
+
+def _decode_some(data: bytes, position: int, length: int, messages: Messages) -> int:
+    """Decode records one by one, a good many at a time; returns the position behind them."""
+    end = data.rfind(b"\n", position, position + _SOME) + 1 or data.index(b"\n", position) + 1
+    records = _RECORD.findall(data, position, min(end, length))
+    if records:
+        texts, streams, attributes, times = zip(*records, strict=True)
+        messages.streams.extend([_STREAMS[s] for s in streams])
+        messages.times.extend([t if len(t) == 30 else fixed(t) for t in times])
+        messages.payloads.extend(_split(texts))
+        messages.attributes.extend(attributes)
+    return min(end, length)
 
 
 def _split(texts: tuple[bytes, ...]) -> list[bytes]:

@@ -51,13 +51,11 @@ def listen(path: str) -> _socket.socket:
 
 
 class Control:
-    """The listening socket and its connections. `handler` serves requests; `on_silence` is called when the last
-    connection is gone."""
+    """The listening socket and its connections; `handler` serves requests."""
 
-    def __init__(self, poller: Poller, handler: Handler, on_silence: Callable[[], None]) -> None:
+    def __init__(self, poller: Poller, handler: Handler) -> None:
         self._poller = poller
         self._handler = handler
-        self._on_silence = on_silence
         self._listener: _socket.socket | None = None
         self._path = ""
         self._connections: list[_Connection] = []
@@ -129,8 +127,6 @@ class Control:
         for number in tuple(self._unanswered):
             self._unanswered[number][0].discard(connection)
             self._settle_if_answered(number)
-        if not self._connections:
-            self._on_silence()
 
     def _accept(self, _: int) -> None:
         assert self._listener

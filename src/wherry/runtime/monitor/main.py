@@ -45,9 +45,9 @@ def _become_monitor() -> None:
 def _run(record: bytes, fds: list[int]) -> int:
     connection = socket(fileno=fds.pop(0))
     try:
-        request = protocol.decode(record, fds)
-        supervisor = Supervisor(request)
-        answer = supervisor.create(request, fds)
+        head = protocol.decode(record, fds)
+        supervisor = Supervisor(head)
+        answer = supervisor.create(head, fds)
     except BaseException as error:
         if not isinstance(error, StartError | OSError):
             traceback.print_exc(file=sys.stderr)
@@ -55,7 +55,7 @@ def _run(record: bytes, fds: list[int]) -> int:
         _refuse(connection, error)
         return 1
     fdpass.close_all(fds)
-    del request
+    del head
     try:
         protocol.send(connection, protocol.encode({"re": 0, "ok": answer}))
     except OSError:

@@ -7,6 +7,9 @@ record too large to send travels in a sealed memfd, the last descriptor of its r
     monitor → daemon   {"re": n, "ok": {…}}           or {"re": n, "error": {"kind", "message"}}
                        {"event": name, "number": n, …}   answered by {"op": "ack", "number": n} once handled
 
+What only a new process needs (its OCI configuration, its seccomp filter) travels in sealed memfds of its own, which
+the monitor does not read itself: see `birth`.
+
 The first conversation of a monitor is the socket it was born with; its first record is the reply (re 0) to the
 request that created it. An attachment is a descriptor and {"id", "stdin", "stdout", "stderr", "mux", "detach_keys",
 "early"}, the last two in base64.
@@ -62,13 +65,23 @@ def decode(record: bytes, fds: list[int]) -> Message:
     if kind == _IN_FILE and fds:
         file = fds.pop()
         try:
-            payload = memfd.read(file, _LARGEST_MESSAGE)
-        except OSError as error:  # a descriptor that has no seals
-            raise ValueError(str(error)) from None
+            return decode_file(file)
         finally:
             os.close(file)
-    elif kind != _INLINE:
+    if kind != _INLINE:
         raise ValueError("record of an unknown kind")
+    return _object(payload)
+
+
+def decode_file(file: int) -> Message:
+    """The message in a sealed file. Raises ValueError for anything else."""
+    try:
+        return _object(memfd.read(file, _LARGEST_MESSAGE))
+    except OSError as error:  # a descriptor that has no seals
+        raise ValueError(str(error)) from None
+
+
+def _object(payload: bytes) -> Message:
     message = json.loads(payload.decode("utf-8", "surrogatepass"))
     if not isinstance(message, dict):
         raise ValueError("message is not an object")

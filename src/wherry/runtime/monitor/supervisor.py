@@ -6,7 +6,7 @@
     signal {sig, exec_id?}             null
     resize {height, width, exec_id?}   null
     attach {attachment} + 1 fd         null
-    exec {exec_id, process, stdio, attachments, seccomp_filter?, console_size?} + fds   {"pid", "warnings"}
+    exec {exec_id, stdio, attachments, filter} + fds                                    {"pid", "warnings"}
     pause, resume, close_stdin         null
     update {resources}                 {"warnings"}
     forget                             no reply: the daemon knows the end, the monitor may go
@@ -30,53 +30,50 @@ from typing import Any
 from wherry.failpoint import hit
 from wherry.linux import tty
 from wherry.linux.pidfd import pidfd_send_signal
-from wherry.runtime import lifecycle
 from wherry.runtime.cgroups import Cgroup, open_cgroup
-from wherry.runtime.exec import exec_process
 from wherry.runtime.failure import StartError
 from wherry.runtime.logs.base import Writer
 from wherry.runtime.logs.drivers import open_writer
+from wherry.runtime.monitor import birth
 from wherry.runtime.monitor import control as control_
-from wherry.runtime.monitor.children import fork_beside, pid_namespace_is_shared, wake_on_child
+from wherry.runtime.monitor.children import wake_on_child
 from wherry.runtime.monitor.job import Job
 from wherry.runtime.monitor.poller import POLLIN, Poller
-from wherry.runtime.monitor.protocol import unpack_bytes
 from wherry.runtime.monitor.record import exit_of, write_record
-from wherry.runtime.monitor.stdio import open_pipes
+from wherry.runtime.monitor.stdio import Pipes, open_pipes
 
 _LOST = 137  # the exit code when the monitor fails and takes the container with it
 
 
 class Supervisor:
-    """`request` is what `runtime.client.Spawner.create` documents."""
+    """`head` is the small part of the request to create: {"id", "bundle", "cgroup", "shared_pids", "oom_score",
+    "seccomp_flags", "stdio", "log", "socket", "exit_record", "start", "attachments", "filter"}."""
 
-    def __init__(self, request: dict[str, Any]) -> None:
-        self._id: str = request["id"]
-        self._record_path: str = request["exit_record"]
-        self._socket_path: str = request["socket"]
+    def __init__(self, head: dict[str, Any]) -> None:
+        self._id: str = head["id"]
+        self._record_path: str = head["exit_record"]
+        self._socket_path: str = head["socket"]
+        self._exec_head = {name: head.get(name) for name in ("id", "cgroup", "oom_score", "seccomp_flags")}
+        self._cgroup_path: str | None = head.get("cgroup")
+        self._shared_pids = bool(head.get("shared_pids"))
         self._poller = Poller()
-        self._control = control_.Control(self._poller, self._serve, lambda: None)
+        self._control = control_.Control(self._poller, self._serve)
         self._jobs: dict[int, Job] = {}
         self._job: Job | None = None
-        self._created: lifecycle.Created | None = None
+        self._waiting: birth.Helper | None = None
         self._log: Writer | None = None
-        self._cgroup: Cgroup | None = None
-        self._filter: bytes | None = None
-        self._seccomp_flags: list[str] | None = None
-        self._oom_score = 0
-        self._shared_pids = False
+        self._filter = -1
         self._started_at = 0
         self._paused = False
         self._forgotten = False
         self._over = False
         self._end: dict[str, Any] = {}
         self._oom_fd = -1
-        self._oom_count: Callable[[], int] = lambda: 0
         self._ooms = 0
         self._handlers: dict[str, control_.Handler] = {
             "hello": self._status,
             "status": self._status,
-            "start": self._start_requested,
+            "start": self._start,
             "signal": self._signal,
             "resize": self._resize,
             "attach": self._attach,
@@ -90,108 +87,78 @@ class Supervisor:
 
     # ------------------------------------------------------------ birth
 
-    def create(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        """Make the container, with the clients whose sockets are in `fds` (taken over), start it if asked; return
-        {"pid", "monitor_pid", "warnings"}. Raises StartError or OSError with everything undone."""
-        warnings: list[str] = []
-        config = request["config"]
-        tty_wanted = bool(request["stdio"].get("tty"))
-        _set_console(config.setdefault("process", {}), tty_wanted, request.get("console_size"))
-        self._oom_score = config["process"].setdefault("oomScoreAdj", 0) or 0
-        self._shared_pids = pid_namespace_is_shared(config)
-        self._take_seccomp(request, config)
-        cgroup_path = (config.get("linux") or {}).get("cgroupsPath")
-        self._cgroup = open_cgroup(cgroup_path) if cgroup_path else None
+    def create(self, head: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        """Make the container, and start it if asked. `fds`: the sockets of the clients that attach at once, the
+        seccomp filter if there is one, the body; what is kept is taken out. Returns {"pid", "monitor_pid",
+        "warnings"}. Raises StartError, OSError or ValueError with everything undone."""
         wake_on_child(self._poller, self._reap)
         listener = control_.listen(self._socket_path)
         try:
-            self._log = open_writer(request["log"], fork_beside)
-            pipes = open_pipes(tty=tty_wanted, stdin=bool(request["stdio"].get("open_stdin")))
+            self._log = open_writer(head["log"])
+            order = self._order(head, head, fds)
+            self._filter = order.filter
             try:
-                hit("monitor.before_create")
-                self._created = lifecycle.create(
-                    config,
-                    request["bundle"],
-                    stdio=pipes.child,
-                    rootfs_mounts=request.get("rootfs_mounts"),
-                    seccomp_filter=self._filter,
-                    cgroup=self._cgroup,
-                    warn=warnings.append,
-                    container_id=self._id,
-                )
+                born, self._waiting = birth.create(order)
             except BaseException:
-                pipes.close_ours()
+                order.pipes.close_ours()
                 raise
             finally:
-                pipes.close_child()
-            once = bool(request["stdio"].get("stdin_once"))
-            self._job = self._new_job("", self._created.process, pipes, once, self._log)
-            self._attach_all(self._job, request.get("attachments") or [], fds)
-            self._watch_oom(warnings)
-            if request.get("start"):
-                self._start()
+                order.pipes.close_child()
+                os.close(order.body)
+            self._started_at = 0 if self._waiting else time.time_ns()
+            self._job = self._new_job("", born, order.pipes, head["stdio"], self._log)
+            if born.oom_fd >= 0:
+                self._oom_fd = born.oom_fd
+                self._poller.watch(self._oom_fd, POLLIN, self._oom)
+            self._attach_all(self._job, head["attachments"], fds)
         except BaseException:
             self._undo_create(listener)
             raise
         self._control.listen(self._socket_path, listener)
-        return {"pid": self._job.pid, "monitor_pid": os.getpid(), "warnings": warnings}
+        return {"pid": self._job.pid, "monitor_pid": os.getpid(), "warnings": born.warnings}
+
+    @staticmethod
+    def _order(message: dict[str, Any], head: dict[str, Any], fds: list[int]) -> birth.Order:
+        stdio = message["stdio"]
+        pipes = open_pipes(tty=bool(stdio.get("tty")), stdin=bool(stdio.get("open_stdin")))
+        body = fds.pop()
+        return birth.Order(head, body, fds.pop() if message.get("filter") else -1, pipes)
 
     def adopt(self, connection: socket) -> None:
         """Serve the daemon's first connection."""
         self._control.adopt(connection)
 
-    def _take_seccomp(self, request: dict[str, Any], config: dict[str, Any]) -> None:
-        """Keep the filter: later processes get it even from a daemon that does not send it again."""
-        if request.get("seccomp_filter"):
-            self._filter = unpack_bytes(request["seccomp_filter"])
-        profile = (config.get("linux") or {}).get("seccomp") or {}
-        self._seccomp_flags = profile.get("flags")
-        if profile and self._filter is None:
-            self._filter = lifecycle.compile_filter(profile)
-
     def _undo_create(self, listener: socket) -> None:
-        """Kill and reap what was made, remove the cgroup and the socket. `lifecycle.create` undid its own part."""
+        """`birth` undid its own part; this is the rest, and what came after it."""
         job = self._job
         if job:
             _kill(job)
+            if self._waiting:
+                self._waiting.end()
             os.waitpid(job.pid, 0)
             for client in job.clients():
                 client.close()
         if self._log:
             self._log.close()
         self._close_oom()
-        if job and self._cgroup:
-            self._cgroup.kill()
-            self._cgroup.remove()
+        if job and self._cgroup_path:
+            self._cgroup().kill()
+            self._cgroup().remove()
         listener.close()
         os.unlink(self._socket_path)
 
-    def _new_job(self, exec_id: str, process: lifecycle.Process, pipes: Any, once: bool, log: Writer | None) -> Job:
-        job = Job(self._poller, exec_id, process, pipes, log=log, stdin_once=once, on_detached=self._detached)
+    def _new_job(
+        self, exec_id: str, born: birth.Born, pipes: Pipes, stdio: dict[str, Any], log: Writer | None = None
+    ) -> Job:
+        once = bool(exec_id or stdio.get("stdin_once"))
+        job = Job(self._poller, exec_id, born.process, pipes, log=log, stdin_once=once, on_detached=self._detached)
         self._jobs[job.pid] = job
         return job
 
-    def _attach_all(self, job: Job, wishes: list[dict[str, Any]], fds: list[int]) -> None:
+    @staticmethod
+    def _attach_all(job: Job, wishes: list[dict[str, Any]], fds: list[int]) -> None:
         for wish in wishes:
             job.attach(fds.pop(0), wish)
-
-    def _start(self) -> None:
-        if self._created is None:
-            raise StartError("Conflict", "the container has already been started")
-        created, self._created = self._created, None
-        hit("monitor.before_start")
-        created.start()
-        self._started_at = time.time_ns()
-
-    def _watch_oom(self, warnings: list[str]) -> None:
-        if self._cgroup is None:
-            return
-        try:
-            self._oom_fd, self._oom_count = self._cgroup.oom_events()
-        except OSError as error:
-            warnings.append(f"out-of-memory events are not seen: {error.strerror}")
-            return
-        self._poller.watch(self._oom_fd, POLLIN, self._oom)
 
     # ------------------------------------------------------------ life
 
@@ -238,8 +205,12 @@ class Supervisor:
             **self._end,
         }
 
-    def _start_requested(self, message: dict[str, Any], fds: list[int]) -> None:
-        self._start()
+    def _start(self, message: dict[str, Any], fds: list[int]) -> None:
+        if self._waiting is None:
+            raise StartError("Conflict", "the container has already been started")
+        helper, self._waiting = self._waiting, None
+        helper.start()
+        self._started_at = time.time_ns()
 
     def _signal(self, message: dict[str, Any], fds: list[int]) -> None:
         job = self._running_job(message)
@@ -263,59 +234,41 @@ class Supervisor:
         init = self._running_job({})
         if self._paused:  # the new process would stop before it can say that it runs
             raise StartError("Conflict", f"Container {self._id} is paused, unpause the container before exec")
-        exec_id, process, stdio = str(message["exec_id"]), dict(message["process"]), message["stdio"]
-        tty_wanted = bool(stdio.get("tty"))
-        _set_console(process, tty_wanted, message.get("console_size"))
-        process.setdefault("oomScoreAdj", self._oom_score)
-        given = message.get("seccomp_filter")
-        pipes = open_pipes(tty=tty_wanted, stdin=bool(stdio.get("open_stdin")))
-        warnings: list[str] = []
+        order = self._order(message, self._exec_head, fds)
+        given = order.filter >= 0
         try:
-            hit("monitor.before_exec")
-            made = exec_process(
-                init.pid,
-                self._config_for_exec(),
-                process,
-                stdio=pipes.child,
-                seccomp_filter=unpack_bytes(given) if given else self._filter,
-                cgroup=self._cgroup,
-                warn=warnings.append,
-                container_id=self._id,
-            )
+            born = birth.execute(order if given else order._replace(filter=self._filter), init.pid)
         except BaseException:
-            pipes.close_ours()
+            order.pipes.close_ours()
             raise
         finally:
-            pipes.close_child()
-        job = self._new_job(exec_id, made, pipes, True, None)
-        self._attach_all(job, message.get("attachments") or [], fds)
+            order.pipes.close_child()
+            fds += [order.body] + [order.filter] * given
+        job = self._new_job(str(message["exec_id"]), born, order.pipes, message["stdio"])
+        self._attach_all(job, message["attachments"], fds)
         if not job.has_typing_client:
             job.close_stdin()
-        return {"pid": job.pid, "warnings": warnings}
-
-    def _config_for_exec(self) -> dict[str, Any]:
-        if self._seccomp_flags is None:
-            return {}
-        return {"linux": {"seccomp": {"flags": self._seccomp_flags}}}
+        return {"pid": job.pid, "warnings": born.warnings}
 
     def _pause(self, message: dict[str, Any], fds: list[int]) -> None:
         self._running_job({})
-        self._need_cgroup().freeze()
+        self._cgroup().freeze()
         self._paused = True
 
     def _resume(self, message: dict[str, Any], fds: list[int]) -> None:
         self._running_job({})
-        self._need_cgroup().thaw()
+        self._cgroup().thaw()
         self._paused = False
 
     def _update(self, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         self._running_job({})
-        return {"warnings": self._need_cgroup().update(message["resources"])}
+        return {"warnings": self._cgroup().update(message["resources"])}
 
-    def _need_cgroup(self) -> Cgroup:
-        if self._cgroup is None:
+    def _cgroup(self) -> Cgroup:
+        """Opened when needed: a monitor at rest has no use for it."""
+        if self._cgroup_path is None:
             raise StartError("InvalidArgument", f"container {self._id} has no cgroup of its own")
-        return self._cgroup
+        return open_cgroup(self._cgroup_path)
 
     def _close_stdin(self, message: dict[str, Any], fds: list[int]) -> None:
         self._running_job(message).close_stdin()
@@ -328,10 +281,15 @@ class Supervisor:
         self._control.announce({**event, "exec_id": job.exec_id} if job.exec_id else event)
 
     def _oom(self, _: int) -> None:
-        os.read(self._oom_fd, 4096)
-        count = self._oom_count()
-        if count > self._ooms:
-            self._ooms = count
+        """Memory ran out, or, on v2, something else changed in memory.events."""
+        try:
+            os.read(self._oom_fd, 4096)
+        except BlockingIOError:
+            return
+        fd, count = self._cgroup().oom_events()
+        os.close(fd)
+        if (killed := count()) > self._ooms:
+            self._ooms = killed
             self._control.announce({"event": "oom", "time": time.time_ns()})
 
     # ------------------------------------------------------------ death
@@ -372,9 +330,13 @@ class Supervisor:
     def _init_ended(self, job: Job, status: int) -> None:
         finished_at = time.time_ns()
         code, number = exit_of(status)
-        if self._shared_pids and self._cgroup:
-            self._attempt(self._cgroup.kill)
-        self._ooms = max(self._ooms, self._oom_count())
+        if self._shared_pids and self._cgroup_path:
+            self._attempt(self._cgroup().kill)
+            self._reap()  # orphans came to us
+        if self._oom_fd >= 0:
+            self._attempt(lambda: self._oom(0))
+        if self._waiting:
+            self._waiting.end()
         end = {"exit_code": code, "signal": number, "oom_killed": self._ooms > 0, "finished_at": finished_at}
         job.process_ended(lambda: self._finish(end))
 
@@ -388,8 +350,8 @@ class Supervisor:
         self._attempt(lambda: self._record(end))
         hit("monitor.after_record")
         self._close_oom()
-        if self._cgroup:
-            self._attempt(self._cgroup.remove)
+        if self._cgroup_path:
+            self._attempt(self._cgroup().remove)
         self._control.stop_listening()
         event = {"event": "exit", **{name: end[name] for name in ("exit_code", "signal", "oom_killed")}}
         self._control.announce({**event, "time": end["finished_at"]}, self._leave)
@@ -428,9 +390,9 @@ class Supervisor:
             pass
         end = {"exit_code": _LOST, "signal": signal.SIGKILL, "oom_killed": False, "finished_at": time.time_ns()}
         self._attempt(lambda: self._record({**end, "error": f"the monitor failed: {error!r}"}))
-        if self._cgroup:
-            self._attempt(self._cgroup.kill)
-            self._attempt(self._cgroup.remove)
+        if self._cgroup_path:
+            self._attempt(self._cgroup().kill)
+            self._attempt(self._cgroup().remove)
 
 
 def _kill(job: Job) -> None:
@@ -438,9 +400,3 @@ def _kill(job: Job) -> None:
         pidfd_send_signal(job.pidfd, signal.SIGKILL)
     except ProcessLookupError:
         pass
-
-
-def _set_console(process: dict[str, Any], tty_wanted: bool, size: list[int] | None) -> None:
-    process["terminal"] = tty_wanted
-    if tty_wanted and size:
-        process["consoleSize"] = {"height": size[0], "width": size[1]}
