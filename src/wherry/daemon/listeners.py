@@ -40,7 +40,7 @@ def open_listeners(config: DaemonConfig) -> list[Listener]:
 
 
 def close_listeners(listeners: list[Listener]) -> None:
-    """Stop listening and remove the socket files we made."""
+    """Close what is still open and remove the socket files we made."""
     for listener in listeners:
         listener.socket.close()
         if listener.path:

@@ -73,7 +73,6 @@ async def serve(config: DaemonConfig) -> int:
         await stop.wait()
         notify("STOPPING=1")
         log.info("processing signal: shutting down; containers go on")
-        close_listeners(listeners)
         await server.close(config["shutdown-timeout"])
     finally:
         close_listeners(listeners)
