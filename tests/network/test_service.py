@@ -13,6 +13,7 @@ from netlab import Host, ip, isolated, nft, reaches
 
 from wherry.errors import Forbidden, Internal, InvalidArgument, NotFound, Unavailable
 from wherry.linux import netns, rtnetlink
+from wherry.network.model import NetworkOptions
 
 pytestmark = pytest.mark.root
 
@@ -201,6 +202,48 @@ def test_pools_are_cut_as_asked(tmp_path: Path):
     pools = (("10.9.0.0/16", 24),)
     labs = [Lab(tmp_path, f"e{number}", default_address_pools=pools) for number in range(3)]
     assert [lab.run("x").ipv4 for lab in labs] == ["10.9.0.2", "10.9.1.2", "10.9.2.2"]
+
+
+@isolated
+def test_engines_that_start_at_once_choose_apart(tmp_path: Path):
+    labs: list[Lab] = []
+    threads = [threading.Thread(target=lambda n=n: labs.append(Lab(tmp_path, f"e{n}"))) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    networks = [lab.service.inspect("bridge") for lab in labs]
+    assert len({network["IPAM"]["Config"][0]["Subnet"] for network in networks}) == 6
+    assert {network["Options"]["com.docker.network.bridge.name"] for network in networks} == {
+        f"wherry{number}" for number in range(6)
+    }
+
+
+@isolated
+def test_the_bridge_moves_when_its_name_is_taken(tmp_path: Path):
+    lab = Lab(tmp_path)
+    lab.service.stop()
+    os.system("ip link add wherry0 type bridge")
+    lab.restart()
+    assert lab.service.inspect("bridge")["Options"]["com.docker.network.bridge.name"] == "wherry1"
+    assert nft("list tables").split() == ["table", "ip", "wherry-wherry1"]
+    lab.service.stop()
+    assert host_links() == {"lo", "wherry0"}
+
+
+@isolated
+def test_a_change_of_flags_leaves_no_old_bridge(tmp_path: Path):
+    lab = Lab(tmp_path)
+    lab.run("web")
+    lab.service.stop()
+    os.system("ip link add br7 up type bridge; ip addr add 10.7.0.1/24 dev br7")
+    lab.options = NetworkOptions(bridge="br7")
+    assert "cut off" in lab.restart().warnings[0]
+    assert {"br7"} <= host_links()
+    assert "wherry0" not in host_links()
+    assert nft("list tables").split() == ["table", "ip", "wherry-br7"]
+    lab.service.reconcile(set())
+    assert lab.run("web").ipv4 == "10.7.0.2"
 
 
 @isolated

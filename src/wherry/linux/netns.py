@@ -6,6 +6,7 @@ and /proc/sys/net belong to the namespace entered.
 """
 
 import errno
+import fcntl
 import os
 import threading
 from collections.abc import Callable
@@ -74,6 +75,18 @@ def run_in(path: str, function: Callable[[], T]) -> T:
 def open_current() -> int:
     """A file descriptor of the calling thread's network namespace."""
     return os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def lock() -> int:
+    """Take the lock of the calling thread's network namespace, which all processes in it share, and return the file
+    descriptor that holds it until closed (flock(2) on the namespace's own inode)."""
+    fd = open_current()
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def delete(pin: str) -> None:

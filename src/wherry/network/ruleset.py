@@ -118,12 +118,16 @@ class Ruleset:
             self._ports.clear()
             if state is None:
                 return
-            batch = Batch(nf.IP, state.table)
-            batch.add_table()
-            batch.delete_table()
-            self._kernel.commit("remove the firewall", batch)
             for bridge in state.bridges:
-                foreign.withdraw(self._kernel, bridge.bridge)
+                self.remove_other(state.table, bridge.bridge)
+
+    def remove_other(self, table: str, bridge: str) -> None:
+        """Delete a table that was ours, and our rules for `bridge` elsewhere."""
+        batch = Batch(nf.IP, table)
+        batch.add_table()
+        batch.delete_table()
+        self._kernel.commit("remove the firewall", batch)
+        foreign.withdraw(self._kernel, bridge)
 
     def watch(self) -> None:
         """From now on repair the rules within moments of anyone changing them."""

@@ -6,6 +6,7 @@ that `reconcile` finds whatever a crash left between the two, and tells or undoe
 
 import ipaddress
 import logging
+import os
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -67,20 +68,11 @@ class NetworkService:
             self._start_bridge()
 
     def _start_bridge(self) -> None:
-        row = self.records.network("bridge")
-        current = row.bridge
-        network = setup.choose(self._route, row.id, self.options, current, host_resolv_conf()[1])
-        if current and self.records.ports() and network.subnet != current.subnet:
-            self.warnings.append(
-                f"the bridge's subnet changed from {current.subnet} to {network.subnet} under containers"
-            )
-        self.records.save_bridge(row.id, network)
-        failpoint.hit("network.start.recorded")
-        if network.owned:
-            bridge.ensure(self._route, network)
-        else:
-            bridge.configure(network.bridge)
-        failpoint.hit("network.start.bridge")
+        lock = netns.lock()  # another engine that starts now must see our bridge and subnet, or we its
+        try:
+            network = self._make_bridge()
+        finally:
+            os.close(lock)
         self._bridge = network
         uplinks = setup.enable_forwarding(self._route, self.records, network.bridge) if self.options.ip_forward else ()
         if self.options.iptables:
@@ -88,6 +80,33 @@ class NetworkService:
             self._ruleset.watch()
             self.warnings += foreign.obstacles(self._kernel)
         self.warnings += self._reconciler().hold_ports(dry_run=False)
+
+    def _make_bridge(self) -> BridgeNetwork:
+        """Choose the bridge network, record it, and make its bridge."""
+        row = self.records.network("bridge")
+        network = setup.choose(self._route, row.id, self.options, row.bridge, host_resolv_conf()[1])
+        if row.bridge:
+            self._leave(row.bridge, network)
+        self.records.save_bridge(row.id, network)
+        failpoint.hit("network.start.recorded")
+        if network.owned:
+            bridge.ensure(self._route, network)
+        else:
+            bridge.configure(network.bridge)
+        failpoint.hit("network.start.bridge")
+        return network
+
+    def _leave(self, old: BridgeNetwork, new: BridgeNetwork) -> None:
+        """When the flags, or somebody else's link of that name, lead to another bridge or subnet than before."""
+        if self.records.endpoints() and (old.bridge, old.subnet) != (new.bridge, new.subnet):
+            self.warnings.append(
+                f"running containers are cut off: the bridge was {old.bridge} with {old.subnet} when they started "
+                f"and is {new.bridge} with {new.subnet}"
+            )
+        if old.bridge != new.bridge:
+            self._ruleset.remove_other(f"wherry-{old.bridge}", old.bridge)
+            if old.owned:
+                bridge.remove(self._route, old)
 
     def _firewall_state(self, network: BridgeNetwork, uplinks: tuple[str, ...]) -> State:
         rules = BridgeRules(network.bridge, network.subnet, network.gateway, self.options.icc, self.options.ip_masq)
