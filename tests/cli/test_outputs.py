@@ -39,7 +39,7 @@ def test_as_docker(record, engine, wherry, monkeypatch, tmp_path):
     assert code == record["code"]
     assert as_docker(out) == as_docker(record["stdout"])
     assert as_docker(err) == as_docker(record["stderr"])
-    if code and record["args"][0] in ASKS_OTHERWISE or record["args"][0] == "exec":
+    if (code and record["args"][0] in ASKS_OTHERWISE) or record["args"][0] == "exec":
         return
     requests = [f"{r.method} {r.path}?{r.query}" for r in engine.requests if r.path != "/_ping"]
     assert asked(requests) == asked(record["requests"])

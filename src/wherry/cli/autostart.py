@@ -66,10 +66,13 @@ def _spawn(log_path: str) -> tuple[int, int]:
 def _answers(endpoint: Endpoint) -> bool:
     if not os.path.exists(parse_host(endpoint.url)[1]):
         return False
+    engine = Engine(endpoint)
     try:
-        Engine(endpoint).ping()
+        engine.ping()
     except ClientError:
         return False
+    finally:
+        engine.close()
     return True
 
 

@@ -97,8 +97,8 @@ def number(value: float) -> str:
     if not mark:
         return text
     if abs(value) >= 1e-6 and int(exponent) < 0:
-        return f"{value:.{len(mantissa) - 2 - int(exponent)}f}".rstrip("0")
-    return f"{mantissa.removesuffix('.0')}e{exponent[0] if exponent[0] in '+-' else '+'}{exponent.lstrip('+-')}"
+        return f"{value:.{len(mantissa.partition('.')[2]) - int(exponent)}f}".rstrip("0")
+    return f"{mantissa.removesuffix('.0')}e{exponent[0] if exponent[0] in '+-' else '+'}{exponent.lstrip('+-0')}"
 
 
 def dumps(value: Any, *, html: bool = True, indent: str = "") -> str:

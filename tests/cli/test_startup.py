@@ -1,0 +1,113 @@
+"""A command starts in milliseconds: what it must not import, and how the engine is started when there is none."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from fake_engine import FakeEngine
+from output_cases import routes
+
+HEAVY = {
+    "argparse",
+    "asyncio",
+    "collections",
+    "enum",
+    "functools",
+    "http",
+    "json",
+    "re",
+    "socket",
+    "ssl",
+    "subprocess",
+    "typing",
+}
+
+
+@pytest.mark.parametrize("arguments", [["ps"], ["create", "c-img", "true"], ["stop", "web"], ["inspect", "web"]])
+def test_no_command_imports_what_is_slow(arguments, tmp_path):
+    program = (
+        "import sys; from wherry.cli.main import run; code = run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    )
+    bare = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    with FakeEngine(str(tmp_path / "engine.sock"), routes()) as engine:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            env={**os.environ, "DOCKER_HOST": engine.host, "HOME": "/nonexistent"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert not (set(done.stderr.split()) - set(bare.stdout.split())) & HEAVY
+
+
+@pytest.fixture
+def default_socket(tmp_path, monkeypatch):
+    path = str(tmp_path / "default.sock")
+    monkeypatch.setattr("wherry.client.endpoints.DEFAULT_HOST", f"unix://{path}")
+    monkeypatch.setattr("wherry.cli.autostart._log_path", lambda: str(tmp_path / "engine.log"))
+    return path
+
+
+def test_engine_is_started_when_none_answers(default_socket, wherry, monkeypatch, tmp_path):
+    here = os.path.dirname(os.path.abspath(__file__))
+    script = (
+        f"import sys; sys.path.insert(0, {here!r}); from fake_engine import FakeEngine; "
+        f"from output_cases import routes; print('up', flush=True); FakeEngine({default_socket!r}, routes()); "
+        f"import time, os; [time.sleep(0.05) for _ in iter(lambda: os.path.exists({default_socket!r}), False)]"
+    )
+    monkeypatch.setattr("wherry.cli.autostart.COMMAND", ("-c", script))
+    out, err, code = wherry("stop", "web")
+    os.unlink(default_socket)
+    assert (out, code) == ("web\n", 0)
+    assert err == f"starting the engine: wherryd (log: {tmp_path / 'engine.log'})\n"
+
+
+def test_an_engine_that_dies_shows_its_last_words(default_socket, wherry, monkeypatch, tmp_path):
+    (tmp_path / "engine.log").write_text("old words\n")
+    monkeypatch.setattr("wherry.cli.autostart.COMMAND", ("-c", "import sys; sys.exit('no overlay here')"))
+    out, err, code = wherry("ps")
+    assert (out, code) == ("", 1)
+    assert err.splitlines()[1:] == ["the engine did not start: wherryd ended with status 1", "no overlay here"]
+
+
+def test_no_engine_is_started_for_a_named_host(wherry, monkeypatch, tmp_path):
+    monkeypatch.setattr("wherry.cli.autostart.start_engine", lambda *_: pytest.fail("started"))
+    _, err, code = wherry("-H", f"unix://{tmp_path}/x.sock", "ps")
+    assert (code, err[:40]) == (1, "Cannot connect to the Wherry daemon at u")
+
+
+def test_dial_stdio_passes_both_directions_and_the_half_close(tmp_path):
+    import socket
+
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+
+    def serve():
+        ping, _ = listener.accept()
+        with ping:
+            ping.recv(4096)
+            ping.sendall(b"HTTP/1.1 200 OK\r\nApi-Version: 1.51\r\nContent-Length: 0\r\n\r\n")
+            connection, _ = listener.accept()
+        with connection:
+            data = b""
+            while chunk := connection.recv(100):
+                data += chunk
+            connection.sendall(data.upper())
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    done = subprocess.run(
+        [sys.executable, "-m", "wherry.cli.main", "-H", f"unix://{tmp_path}/s", "system", "dial-stdio"],
+        input=b"words",
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    listener.close()
+    thread.join(5)
+    assert done.stdout == b"WORDS"
