@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from enginelab import Daemon, Lab, scenario
@@ -10,6 +11,7 @@ from enginelab import Daemon, Lab, scenario
 from wherry.engine import rename, stop, top, wait
 from wherry.engine.model import RestartRule
 from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, NotModified, Unimplemented, WherryError
+from wherry.runtime.cgroups import open_cgroup
 
 FOREVER = ("sleep", "1000")
 IGNORES_TERM = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
@@ -381,7 +383,7 @@ async def test_top_shows_the_containers_processes(lab: Lab) -> None:
     async with lab.daemon() as d:
         await d.image()
         ref = await d.run("sh", "-c", "sleep 1000 & exec sleep 2000", User="nobody")
-        await d.until(lambda: len(open_pids(d, ref)) == 2)
+        await d.until(lambda: names(d, ref) == ["sleep", "sleep"])
         titles, rows = await top.top(d.engine, ref)
         assert titles == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
         assert sorted(row[-1] for row in rows) == ["sleep 1000", "sleep 2000"]
@@ -396,10 +398,10 @@ async def test_top_shows_the_containers_processes(lab: Lab) -> None:
         await d.clean()
 
 
-def open_pids(d: Daemon, ref: str) -> list[int]:
-    from wherry.runtime.cgroups import open_cgroup
-
-    return open_cgroup(d.engine.cgroup_path(ref, d.entry(ref).record)).pids()
+def names(d: Daemon, ref: str) -> list[str]:
+    """What runs in the container's cgroup."""
+    pids = open_cgroup(d.engine.cgroup_path(ref, d.entry(ref).record)).pids()
+    return [Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids]
 
 
 @scenario

@@ -114,6 +114,7 @@ async def test_detach_keys_leave_a_terminal_running(lab: Lab) -> None:
     async with lab.daemon() as d:
         await d.image()
         ref = await d.run("sh", "-c", "echo up; cat", Tty=True, OpenStdin=True)
+        await d.logged(ref, "up")
         client = await d.attach(ref, logs=True)
         assert client.content_type == "application/vnd.docker.raw-stream"
         await client.read_until(b"up")

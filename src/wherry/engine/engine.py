@@ -89,16 +89,24 @@ class Engine:
             engine.id = engine._identity()
             engine.images = ImageStore(db, paths)
             engine.network = NetworkService(db, paths, engine._network_options())
-            _, _, engine.spawner = await asyncio.gather(
-                engine.run_blocking(engine.images.collect_garbage),
-                engine.run_blocking(engine.network.start),
-                Spawner.launch(str(paths.spawner_log)),
-            )
+            await engine._start_parts()
             await restore.restore(engine)
         except BaseException:
             await engine.close()
             raise
         return engine
+
+    async def _start_parts(self) -> None:
+        """Images, network and spawner at the same time. Raises the first failure, when all have come to an end."""
+        images = self.run_blocking(self.images.collect_garbage)
+        network = self.run_blocking(self.network.start)
+        spawner = Spawner.launch(str(self.paths.spawner_log))
+        results = await asyncio.gather(images, network, spawner, return_exceptions=True)
+        if isinstance(results[2], Spawner):
+            self.spawner = results[2]
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def close(self) -> None:
         """Finish what is under way, let go of monitors, spawner and network, close the database."""

@@ -164,9 +164,10 @@ async def _adopt(engine: "Engine", entry: Entry, monitor: Monitor) -> None:
             await apply_exit(engine, entry, found or Exit(KILLED, False, time.time_ns()))
             return
         entry.monitor = monitor
+        if state.status not in ("running", "paused"):  # the daemon was killed between the start and its row
+            state.started_at = int(status.get("started_at") or time.time_ns())
         state.status = "paused" if status["status"] == "paused" else "running"
         state.pid = int(status["pid"])
-        state.started_at = int(status.get("started_at") or state.started_at)
         state.exit_code, state.error = 0, ""
         record.started_before, record.boot_id = True, engine.boot_id
         endpoint = await engine.run_blocking(engine.network.endpoint, record.id)
