@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from wherry.cli.flags import Parsed
     from wherry.cli.session import Session
 
-_LABELS = {
-    "MinAPIVersion": "", "KernelVersion": "", "Os": "", "Arch": "", "ApiVersion": "API version", "Version": "Version",
-    "GitCommit": "Git commit", "GoVersion": "Go version", "BuildTime": "Built", "Experimental": "Experimental",
+# What Docker shows of the engine, in its order; other components' details are shown under their own names.
+_KNOWN = {
+    "ApiVersion": "API version", "GoVersion": "Go version", "GitCommit": "Git commit", "BuildTime": "Built",
+    "Os": "OS/Arch", "Experimental": "Experimental",
 }  # fmt: skip
+_UNSHOWN = ("Arch", "KernelVersion", "MinAPIVersion")
 
 
 def _client(session: Session, api: str) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def _text(client: dict[str, Any], server: dict[str, Any] | None) -> str:
     text += f"\nServer:{f' {platform}' if platform else ''}\n"
     for component in server.get("Components") or []:
         text += f" {component['Name']}:\n" + "".join(
-            f"  {name + ':':<16} {value}".rstrip(" ") + "\n" for name, value in _component(component)
+            f"  {name + ':':<17} {value}\n" for name, value in _component(component)
         )
     return text
 
@@ -93,14 +95,29 @@ def _text(client: dict[str, Any], server: dict[str, Any] | None) -> str:
 def _component(component: dict[str, Any]) -> list[tuple[str, str]]:
     details = component.get("Details") or {}
     rows = [("Version", component.get("Version", ""))]
-    for key, value in details.items():
-        if key == "ApiVersion":
-            rows.append(("API version", f"{value} (minimum version {details.get('MinAPIVersion', '')})"))
-        elif name := _LABELS.get(key, key):
-            rows.append((name, value))
-    if "Os" in details:
-        rows.append(("OS/Arch", f"{details['Os']}/{details.get('Arch', '')}"))
+    if component.get("Name") != "Engine":
+        return rows + list(details.items())
+    for key, name in _KNOWN.items():
+        if key == "ApiVersion" and key in details:
+            rows.append((name, f"{details[key]} (minimum version {details.get('MinAPIVersion', '')})"))
+        elif key == "Os" and key in details:
+            rows.append((name, f"{details[key]}/{details.get('Arch', '')}"))
+        elif key == "BuildTime" and details.get(key):
+            rows.append((name, _built(details[key])))
+        elif key in details:
+            rows.append((name, details[key]))
+    rows += [(key, value) for key, value in details.items() if key not in (*_KNOWN, *_UNSHOWN)]
     return rows
+
+
+def _built(text: str) -> str:
+    """A time of RFC 3339 as ANSI C prints it; other texts as they are."""
+    import time
+
+    from wherry.cli.times import nanoseconds
+
+    moment = nanoseconds(text)
+    return time.asctime(time.localtime(moment[0])) if moment else text
 
 
 COMMANDS = {"version": Command("[OPTIONS]", _run, (INSPECT_FORMAT,), most=0)}
