@@ -28,7 +28,13 @@ VARIANTS = {
 }
 
 # Where wherry means to differ: (variant or "*", path of the field) → why.
-INTENDED: dict[tuple[str, str], str] = {}
+INTENDED = {
+    ("*", "/syscalls/socket AF_ALG"): "the newer default profile, which closes CVE-2026-31431",
+    ("*", "/mounts:/sys/fs/cgroup"): "the directory of the v1 hierarchies is read-only like what is in it",
+    ("*", "/masked//sys/fs/cgroup"): "the same",
+    ("hostly", "/hosts"): "the host's file, copied: it differs from machine to machine",
+    ("hostly", "/net"): "the host's interfaces",
+}
 
 
 def machine() -> str:

@@ -39,7 +39,15 @@ def test_import_run_inspect_history(host, image):
 
 def test_tag_list_and_remove(host, image):
     host.docker("tag", image, "e2e:two")
-    rows = host.out("images", "--format", "{{.Repository}}:{{.Tag}}", "e2e").split()
+    rows = host.out(
+        "images",
+        "--format",
+        "{{.Repository}}:{{.Tag}}",
+        "--filter",
+        f"reference={image}",
+        "--filter",
+        "reference=e2e:two",
+    ).split()
     assert sorted(rows) == ["e2e:one", "e2e:two"]
     assert host.out("rmi", "e2e:two") == "Untagged: e2e:two"
     removed = host.out("rmi", image).split("\n")
