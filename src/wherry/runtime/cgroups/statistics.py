@@ -117,6 +117,8 @@ _LEGACY_BLKIO = (
 
 
 def _legacy_blkio(directory: str) -> dict[str, Any]:
+    # Which of the files exist depends on kernel and scheduler; that the cgroup exists does not.
+    os.stat(directory)
     result = {}
     for key, name in _LEGACY_BLKIO:
         for prefix in ("blkio.bfq.", "blkio.throttle.", "blkio."):

@@ -1,0 +1,169 @@
+"""The life of a cgroup: create, enter, freeze, kill, remove; the same on both versions."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from wherry.linux import cgroupfs
+from wherry.runtime.cgroups import open_cgroup
+
+from .conftest import finish
+
+
+def test_attached_process_is_in_every_hierarchy(cgroup, spawn, hierarchies):
+    cgroup.create({})
+    pid = spawn()
+    member = cgroupfs.membership(pid)
+    if hierarchies.unified:
+        assert member[""] == cgroup.path
+    else:
+        assert {member[name] for name in hierarchies.v1} == {cgroup.path}
+    assert cgroup.pids() == [pid]
+
+
+def test_another_process_can_be_attached(cgroup):
+    cgroup.create({})
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    cgroup.attach(pid)
+    assert cgroup.pids() == [pid]
+
+
+def test_children_are_counted_and_killed(cgroup, spawn):
+    cgroup.create({})
+
+    def family():
+        for _ in range(3):
+            if os.fork() == 0:
+                signal.pause()
+        signal.pause()
+
+    pid = spawn(family)
+    _until(lambda: len(cgroup.pids()) == 4)
+    cgroup.kill()
+    assert finish(pid) == -signal.SIGKILL
+    _until(lambda: cgroup.pids() == [])
+
+
+def test_kill_reaches_the_frozen(cgroup, spawn):
+    cgroup.create({})
+    pid = spawn()
+    cgroup.freeze()
+    cgroup.kill()
+    assert finish(pid) == -signal.SIGKILL
+
+
+def test_freeze_stops_and_thaw_goes_on(cgroup, spawn):
+    cgroup.create({})
+    read, write = os.pipe()
+
+    def ticking():
+        while True:
+            os.write(write, b".")
+            time.sleep(0.001)
+
+    spawn(ticking)
+    assert os.read(read, 1)
+    assert not cgroup.frozen()
+    cgroup.freeze()
+    assert cgroup.frozen()
+    os.set_blocking(read, False)
+    _drain(read)
+    time.sleep(0.05)
+    assert _drain(read) == 0
+    cgroup.thaw()
+    assert not cgroup.frozen()
+    _until(lambda: _drain(read) > 0)
+
+
+def test_remove_is_idempotent_and_takes_what_is_below(cgroup, hierarchies):
+    cgroup.create({})
+    inner = open_cgroup(f"{cgroup.path}/made/inside", hierarchies)
+    inner.create({})
+    assert cgroup.exists()
+    cgroup.remove()
+    assert not cgroup.exists()
+    assert not inner.exists()
+    cgroup.remove()
+    assert cgroup.pids() == []
+    assert not cgroup.frozen()
+    cgroup.thaw()
+    cgroup.kill()
+
+
+def test_remove_waits_for_the_last_process(cgroup, spawn):
+    cgroup.create({})
+    pid = spawn(lambda: time.sleep(0.1))
+    cgroup.remove()
+    assert finish(pid) == 0
+    assert not cgroup.exists()
+
+
+def test_inhabited_cgroup_is_not_taken_over(cgroup, spawn):
+    cgroup.create({})
+    pid = spawn()
+    with pytest.raises(OSError, match="in use"):
+        cgroup.create({})
+    assert cgroup.pids() == [pid]
+
+
+def test_left_over_cgroup_is_used_again(cgroup, spawn):
+    cgroup.create({})
+    cgroup.create({})
+    spawn()
+
+
+def test_failed_create_leaves_nothing(cgroup):
+    with pytest.raises(ValueError, match="punch a hole"):
+        cgroup.create(
+            {
+                "devices": [
+                    {"allow": True, "type": "c", "access": "rwm"},
+                    {"allow": False, "type": "c", "major": 1, "minor": 3, "access": "r"},
+                ]
+            }
+        )
+    assert not cgroup.exists()
+
+
+@pytest.mark.parametrize("path", ["", "/", "..", "/a/../../b", "a/.."])
+def test_paths_that_climb_are_refused(path, hierarchies):
+    with pytest.raises(ValueError, match="invalid cgroup path"):
+        open_cgroup(path, hierarchies)
+
+
+def test_no_mount_is_said(hierarchies):
+    with pytest.raises(FileNotFoundError):
+        open_cgroup("/x", cgroupfs.Hierarchies({}, None))
+
+
+def test_clone_fd_is_for_v2(cgroup, hierarchies):
+    cgroup.create({})
+    fd = cgroup.clone_fd()
+    if not hierarchies.unified:
+        assert fd == -1
+        return
+    assert os.path.samestat(os.fstat(fd), os.stat(hierarchies.v2 + cgroup.path))
+    os.close(fd)
+
+
+def _drain(fd):
+    total = 0
+    try:
+        while data := os.read(fd, 65536):
+            total += len(data)
+    except BlockingIOError:
+        return total
+    return total
+
+
+def _until(condition):
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it did not become true within 10 s")
