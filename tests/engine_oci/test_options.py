@@ -141,6 +141,11 @@ def test_joined_namespaces():
     assert [mount["source"] for mount in shm] == ["/shm/of/b"]
 
 
+def test_init_that_is_not_installed():
+    with pytest.raises(InvalidArgument, match='exec: "docker-init": executable file not found'):
+        build(init_path="")
+
+
 def test_cgroup_namespace_is_private_on_v2_unless_asked():
     def has_own(host, v2):
         return {"type": "cgroup"} in build(host, cgroup_v2=v2)["linux"]["namespaces"]

@@ -10,6 +10,7 @@ from wherry.engine.oci.mounts import mounts_of
 from wherry.engine.oci.namespaces import namespaces_of, owns
 from wherry.engine.oci.resources import resources_of
 from wherry.engine.oci.security import apparmor_profile, check_labels, no_new_privileges, seccomp_of
+from wherry.errors import InvalidArgument
 
 OCI_VERSION = "1.2.1"
 INIT_INSIDE = "/sbin/docker-init"
@@ -80,7 +81,9 @@ def _args(container: ContainerSpecInput) -> list[str]:
 
 
 def has_init(container: ContainerSpecInput) -> bool:
-    """--init only makes sense for process 1 of a pid namespace."""
+    """--init only makes sense for process 1 of a pid namespace. Raises InvalidArgument when no reaper was found."""
+    if container.init_path == "":
+        raise InvalidArgument('exec: "docker-init": executable file not found in $PATH')
     return container.init_path is not None and owns(container, "pid")
 
 

@@ -42,7 +42,7 @@ class ContainerSpecInput(Struct, kw_only=True):
     """the daemon's --cgroup-parent; HostConfig.CgroupParent goes before, "/wherry" comes after"""
     cgroup_v2: bool = False
     init_path: str | None = None
-    """the reaper to put before the program, None without --init"""
+    """the reaper to put before the program, None without --init, "" when --init was asked for but none was found"""
     data_root: str = ""
 
     bounding: list[str] = field(default_factory=lambda: list(NAMES))
