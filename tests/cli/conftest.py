@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+import wherry as package
+
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -16,6 +18,7 @@ def wherry(monkeypatch, capfd, tmp_path):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", "/nonexistent")
     monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(os.path.dirname(package.__file__)))  # children run elsewhere
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):

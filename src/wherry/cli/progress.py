@@ -51,26 +51,20 @@ def _plain(message: dict[str, Any]) -> str:
 
 
 def bar(detail: dict[str, Any], width: int) -> str:
-    """The progress of one item: "[====>    ]  1.2MB/3.4MB", or its size alone; "" when there is none."""
+    """The progress of one item: figures, and on a wide terminal a bar before them; "" when there is none."""
     from wherry.cli.units import human_size
 
     current, total = detail.get("current") or 0, detail.get("total") or 0
     if current <= 0 and total <= 0:
         return ""
-    if detail.get("hidecounts"):
-        figures = ""
-    elif total <= 0:
-        return f"{human_size(current):>8}"
-    else:
-        figures = f"{human_size(current):>8}/{human_size(total)}" if current <= total else f"{human_size(current):>8}"
-    if width <= 110 and total <= 0:
+    figures = f"{human_size(current):>8}"
+    if total <= 0:
         return figures
+    if current <= total:
+        figures += f"/{human_size(total)}"
     done = min(int(current / total * 100) // 2, 50)
-    return (
-        f"[{'=' * done}>{' ' * (50 - done)}] {figures}"
-        if width > 110
-        else f"[{'=' * done}>{' ' * (50 - done)}]  {figures.strip()}"
-    )
+    box = f"[{'=' * done}>{' ' * (50 - done)}] " if width > 110 else ""
+    return box if detail.get("hidecounts") else box + figures
 
 
 class _Terminal:

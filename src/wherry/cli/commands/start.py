@@ -17,18 +17,21 @@ if TYPE_CHECKING:
 
 def _run(session: Session, parsed: Parsed) -> int:
     names = parsed.arguments
+    query = {flag: parsed[flag] for flag in ("checkpoint", "checkpoint-dir") if parsed[flag]}
+    if query and len(names) > 1:
+        raise StatusError("you cannot restore multiple containers at once")
     if not (parsed["attach"] or parsed["interactive"]):
-        return _start_all(session, names)
+        return _start_all(session, names, query)
     if len(names) > 1:
         raise StatusError("you cannot start and attach multiple containers at once")
-    return _start_attached(session, parsed, names[0])
+    return _start_attached(session, parsed, names[0], query)
 
 
-def _start_all(session: Session, names: list[str]) -> int:
+def _start_all(session: Session, names: list[str], query: dict[str, str]) -> int:
     failed = []
     for name in names:
         try:
-            session.engine.call("POST", f"/containers/{quote(name, '/:')}/start")
+            session.engine.call("POST", f"/containers/{quote(name, '/:')}/start", query)
         except APIError as error:
             session.err(f"{error}\n")
             failed.append(name)
@@ -39,7 +42,7 @@ def _start_all(session: Session, names: list[str]) -> int:
     return 0
 
 
-def _start_attached(session: Session, parsed: Parsed, name: str) -> int:
+def _start_attached(session: Session, parsed: Parsed, name: str, query: dict[str, str]) -> int:
     found = session.engine.json("GET", f"/containers/{quote(name, '/:')}/json")
     container, config = found["Id"], found["Config"]
     stdin = parsed["interactive"] and config["OpenStdin"]
@@ -51,7 +54,7 @@ def _start_attached(session: Session, parsed: Parsed, name: str) -> int:
         interaction.watch_exit("removed" if found["HostConfig"].get("AutoRemove") else "next-exit")
         interaction.send_early_input()
         try:
-            session.engine.call("POST", f"/containers/{container}/start")
+            session.engine.call("POST", f"/containers/{container}/start", query)
         except ClientError:
             if found["HostConfig"].get("AutoRemove"):
                 interaction.exit_status()
@@ -64,6 +67,8 @@ def _start_attached(session: Session, parsed: Parsed, name: str) -> int:
 
 FLAGS = (
     Flag("attach", "bool", "Attach STDOUT/STDERR and forward signals", short="a"),
+    Flag("checkpoint", "string", "Restore from this checkpoint", hidden=True),
+    Flag("checkpoint-dir", "string", "Use a custom checkpoint storage directory", hidden=True),
     Flag("detach-keys", "string", "Override the key sequence for detaching a container"),
     Flag("interactive", "bool", "Attach container's STDIN", short="i"),
 )
