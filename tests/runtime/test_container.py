@@ -230,12 +230,12 @@ def test_volume_propagates_from_the_host_when_asked(lab: Lab, tmp_path: Path) ->
     lab.process["args"] = ["sleep", "1000"]
     lab.process["capabilities"] = {k: [*CAPABILITIES, "CAP_SYS_ADMIN"] for k in ("bounding", "effective", "permitted")}
     lab.write()
+    inner = "mount -t tmpfs inner /vol/b; cat /proc/self/mountinfo"
     script = f"""
         mount --bind {tmp_path}/vol {tmp_path}/vol && mount --make-shared {tmp_path}/vol
-        run() {{ "$@"; }}
         {" ".join(map(repr, lab.command("run", "-d", "-b", str(lab.directory), lab.id)))} </dev/null >/dev/null 2>&1
         mount -t tmpfs host {tmp_path}/vol/a
-        {" ".join(map(repr, lab.command("exec", lab.id, "sh", "-c", "mount -t tmpfs inner /vol/b; cat /proc/self/mountinfo")))}
+        {" ".join(map(repr, lab.command("exec", lab.id, "sh", "-c", inner)))}
         echo ---
         cat /proc/self/mountinfo
     """
@@ -285,7 +285,8 @@ def test_masked_and_read_only_paths(lab: Lab) -> None:
     lab.linux["maskedPaths"] += ["/secret", "/secret2", "/hidden", "/not/there"]
     lab.linux["readonlyPaths"] += ["/fixed", "/nor/this"]
     result = lab.sh(
-        "ls -A /secret /secret2; wc -c < /hidden; wc -c < /proc/timer_list; touch /fixed/a; touch /secret/b; echo 1 > /proc/sys/kernel/panic"
+        "ls -A /secret /secret2; wc -c < /hidden; wc -c < /proc/timer_list; touch /fixed/a; touch /secret/b;"
+        "echo 1 > /proc/sys/kernel/panic"
     )
     assert result.out.split() == ["/secret:", "/secret2:", "0", "0"]
     assert result.err.count("Read-only file system") == 3
@@ -298,7 +299,8 @@ def test_devices(lab: Lab) -> None:
     ]
     lab.linux["resources"] = {"devices": [{"allow": True, "access": "rwm"}]}
     result = lab.sh(
-        "stat -c '%F %t:%T %a %u:%g' /dev/null /dev/full /dev/tty /dev/fuse /made/pipe; for l in fd stdin ptmx; do readlink /dev/$l; done"
+        "stat -c '%F %t:%T %a %u:%g' /dev/null /dev/full /dev/tty /dev/fuse /made/pipe;"
+        "for l in fd stdin ptmx; do readlink /dev/$l; done"
     )
     assert result.out.splitlines() == [
         "character special file 1:3 666 0:0",

@@ -68,10 +68,21 @@ def bounding() -> int:
     return bits
 
 
-def drop_bounding(keep: int, present: int) -> None:
-    """Remove from the bounding set what is in `present` (the set now) and not in `keep`."""
-    for number in range(present.bit_length()):
-        if present >> number & 1 and not keep >> number & 1:
+def known() -> int:
+    """All capabilities this kernel has, as a bit mask."""
+    number = 0
+    while True:
+        try:
+            syscall(NR.prctl, _PR_CAPBSET_READ, number)
+        except OSError:
+            return (1 << number) - 1
+        number += 1
+
+
+def drop_bounding(drop: int) -> None:
+    """Remove from the bounding set what is in the bit mask `drop`; bits that are not there do no harm."""
+    for number in range(drop.bit_length()):
+        if drop >> number & 1:
             syscall(NR.prctl, _PR_CAPBSET_DROP, number)
 
 

@@ -1,7 +1,9 @@
 """The terminal of a container: made in its own devpts, handed to whoever watches the container by descriptor."""
 
+import errno
 import os
 import socket
+import stat
 
 from wherry.linux import mounts as m
 from wherry.linux import openat, tty
@@ -36,6 +38,8 @@ def mount_console(root_fd: int, peer: int) -> None:
             except FileExistsError:
                 pass
             target = os.open("console", openat.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
+            if stat.S_ISLNK(os.fstat(target).st_mode):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), _CONSOLE)
         finally:
             os.close(dev)
         try:

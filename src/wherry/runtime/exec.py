@@ -54,7 +54,6 @@ def exec_process(
     session keyring to share. Raises StartError, with runc's words for a program that is not there or not executable.
     """
     warnings: list[str] = []
-    plan = processes.plan(process, warnings)
     load = filter_loader(config, seccomp_filter)
     try:
         pidfd = pidfd_open(init_pid)
@@ -63,6 +62,7 @@ def exec_process(
     ours, theirs = wire.pair()
     try:
         flags = _different_namespaces(init_pid)
+        plan = processes.plan(process, warnings, user_namespace=bool(flags & ns.CLONE_NEWUSER))
         keyring = f"_ses.{container_id}" if container_id else ""
         child = _Child(plan, stdio, theirs, pidfd, flags, warnings, load, keyring, preserve_fds)
         with BirthNamespaces(flags & ns.CLONE_NEWPID):
@@ -71,9 +71,11 @@ def exec_process(
             pid = os.fork()
         if pid == 0:
             _child_main(child)
-    except OSError as error:
+    except BaseException as error:
         ours.close()
-        raise StartError("Internal", f"error joining the container: {words(error)}") from None
+        if isinstance(error, OSError):
+            raise StartError("Internal", f"error joining the container: {words(error)}") from None
+        raise
     finally:
         theirs.close()
         os.close(pidfd)

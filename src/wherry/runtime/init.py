@@ -16,7 +16,7 @@ from typing import NoReturn
 from wherry.linux import caps, keyctl, openat, prctl, rlimits
 from wherry.runtime import devices, users
 from wherry.runtime.failure import StartError, path_error, words
-from wherry.runtime.process import ProcessPlan, bounding_set
+from wherry.runtime.process import ProcessPlan, known_set
 
 _SIGNALS = tuple(n for n in range(1, 32) if n not in (signal.SIGKILL, signal.SIGSTOP))
 _EXEC_FAILED = 255  # what runc's init exits with when execve(2) fails after the start
@@ -176,7 +176,8 @@ def take_identity(plan: ProcessPlan, user: users.User, limits: tuple[tuple[int, 
     own_stdio(user)
     entered = change_directory(plan.cwd)
     wanted = plan.capabilities
-    caps.drop_bounding(wanted.bounding, bounding_set())
+    # Of all there are, not of those we had: a new user namespace begins with the full set.
+    caps.drop_bounding(known_set() & ~wanted.bounding)
     for number, soft, hard in limits:
         resource.setrlimit(number, (soft, hard))
     prctl.set_keepcaps(True)

@@ -167,8 +167,8 @@ def _fork(child: _Child) -> int:
 
 
 class BirthNamespaces:
-    """While it lasts, children may be born into other PID and time namespaces (of `flags`); afterwards, in the parent, into our own
-    again: hooks must not be born into the container."""
+    """While it lasts, children may be born into other PID and time namespaces (of `flags`); afterwards, in the parent,
+    into our own again: hooks must not be born into the container."""
 
     def __init__(self, flags: int) -> None:
         self._types = [(flag, name) for flag, name in (ns.TYPES["pid"], ns.TYPES["time"]) if flag & flags]
@@ -309,7 +309,7 @@ def _accompany(
     configured = config.get("hooks") or {}
     try:
         if plan is not None and plan.namespaces.user:
-            pid = _serve_helper(pid, link, plan)
+            pid = _serve_helper(pid, link, plan, spec.time_offsets(config.get("linux") or {}, plan.namespaces))
         adjust_oom_score(pid, (config.get("process") or {}).get("oomScoreAdj"), warn)
         if cgroup is not None:
             made = True
@@ -330,24 +330,26 @@ def _accompany(
     return Created(process, link, lambda: _poststart(configured, state, warn))
 
 
-def _serve_helper(helper: int, link: wire.Wire, plan: spec.Plan) -> int:
-    """The helper of a user namespace: write its maps, learn init's pid from it."""
+def _serve_helper(helper: int, link: wire.Wire, plan: spec.Plan, time_offsets: str) -> int:
+    """Write for the helper what it may not write itself, being undumpable; learn init's pid from it."""
     try:
-        kind, _, _ = link.receive()
-        if kind == wire.USER_NAMESPACE:
-            write_maps(helper, plan.uid_map, plan.gid_map)
-            link.send(wire.MAPPED)
+        while True:
             kind, body, _ = link.receive()
-        else:
-            body = None
-        if kind != wire.FORKED or not isinstance(body, int):
-            raise StartError("Internal", "the helper in the user namespace ended unexpectedly")
+            if kind == wire.USER_NAMESPACE:
+                write_maps(helper, plan.uid_map, plan.gid_map)
+                link.send(wire.MAPPED)
+            elif kind == wire.TIME_NAMESPACE:
+                _write_file(f"/proc/{helper}/timens_offsets", time_offsets)
+                link.send(wire.SHIFTED)
+            elif kind == wire.FORKED:
+                os.waitpid(helper, 0)
+                return int(body)
+            else:
+                raise StartError("Internal", "the helper in the user namespace ended unexpectedly")
     except BaseException:
         os.kill(helper, signal.SIGKILL)
         os.waitpid(helper, 0)
         raise
-    os.waitpid(helper, 0)
-    return body
 
 
 def _enter_cgroup(cgroup: Cgroup, pid: int, config: dict[str, Any], warn: Callable[[str], None]) -> None:
@@ -436,31 +438,34 @@ def _kept(child: _Child) -> tuple[int, ...]:
 def _become_helper(child: _Child) -> None:
     """Between the parent and init when there is a user namespace: the other namespaces must belong to it, so they are
     made by a process in it, and init is born in them as its sibling."""
-    namespaces = child.namespaces
+    namespaces, link = child.namespaces, child.link
+    prctl.close_all_but((*_kept(child), *child.stdio))
+    if os.geteuid() == 0:  # else our parent could not write our maps
+        prctl.set_dumpable(False)
     init.raise_hard_limits(child.make_plan().process, [])
-    for flag, path in namespaces.joined:
-        if flag != ns.CLONE_NEWUSER:
-            _join(flag, path)
-    for flag, path in namespaces.joined:
-        if flag == ns.CLONE_NEWUSER:
-            _join(flag, path)
+    for flag, path in sorted(namespaces.joined, key=_user_last):
+        _join(flag, path)
     if namespaces.new & ns.CLONE_NEWUSER:
         ns.unshare(ns.CLONE_NEWUSER)
-        child.link.send(wire.USER_NAMESPACE)
-        child.link.expect(wire.MAPPED)
-    prctl.set_dumpable(False)
+        link.send(wire.USER_NAMESPACE)
+        link.expect(wire.MAPPED)
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    new = namespaces.new & _BY_PARENT
-    if new:
-        ns.unshare(new)
+    prctl.set_dumpable(False)
+    ns.unshare(namespaces.new & _BY_PARENT)
     if child.time_offsets:
-        _write_file("/proc/self/timens_offsets", child.time_offsets)
+        link.send(wire.TIME_NAMESPACE)
+        link.expect(wire.SHIFTED)
     pid = ns.fork_sibling()
     if pid:
-        child.link.send(wire.FORKED, pid)
+        link.send(wire.FORKED, pid)
         os._exit(0)
     _become_init(child)
+
+
+def _user_last(entry: tuple[int, str]) -> bool:
+    """Joining the user namespace takes our privileges over the others, which may not belong to it."""
+    return entry[0] == ns.CLONE_NEWUSER
 
 
 def _become_init(child: _Child) -> None:

@@ -49,6 +49,9 @@ def create(call: Call, *, foreground: bool) -> tuple[ContainerDirectory, Record,
     directory.create()
     lock = directory.lock()
     try:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        record = Record(directory.id, 0, 0, bundle, stamp, os.geteuid(), cgroup.path, config)
+        directory.save(record)
         listener = directory.listen()
         created = lifecycle.create(
             config,
@@ -63,10 +66,12 @@ def create(call: Call, *, foreground: bool) -> tuple[ContainerDirectory, Record,
         )
         listener.close()
         try:
-            record = _remember(call, directory, created, bundle, cgroup.path, config)
+            pid = created.process.pid
+            record = record._replace(pid=pid, start_time=process_start_time(pid))
+            directory.save(record)
             if wants_terminal and not foreground:
                 console.send(call.text("console-socket"), created.process.console)
-            write_pid_file(call.text("pid-file"), created.process.pid)
+            write_pid_file(call.text("pid-file"), pid)
         except BaseException:
             os.kill(created.process.pid, signal.SIGKILL)
             os.waitpid(created.process.pid, 0)
@@ -78,16 +83,6 @@ def create(call: Call, *, foreground: bool) -> tuple[ContainerDirectory, Record,
     finally:
         os.close(lock)
     return directory, record, created
-
-
-def _remember(
-    call: Call, directory: ContainerDirectory, created: Created, bundle: str, cgroup: str, config: dict[str, Any]
-) -> Record:
-    pid = created.process.pid
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    record = Record(directory.id, pid, process_start_time(pid), bundle, stamp, os.geteuid(), cgroup, config)
-    directory.save(record)
-    return record
 
 
 def run(call: Call) -> int:

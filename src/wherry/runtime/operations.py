@@ -124,9 +124,8 @@ class BindRoot(NamedTuple):
 
 
 def _mount_failure(source: str, destination: str, error: OSError) -> str:
-    return (
-        f'error mounting "{source}" to rootfs at "{destination}": mount src={source}, dst={destination}: {words(error)}'
-    )
+    what = f"mount src={source}, dst={destination}"
+    return f'error mounting "{source}" to rootfs at "{destination}": {what}: {words(error)}'
 
 
 class Filesystem(NamedTuple):

@@ -69,12 +69,13 @@ def _invalid(message: str) -> StartError:
     return StartError("InvalidArgument", message)
 
 
-def plan(process: dict[str, Any], warnings: list[str]) -> ProcessPlan:
+def plan(process: dict[str, Any], warnings: list[str], *, user_namespace: bool = False) -> ProcessPlan:
     """Check an OCI `process` and plan it.
 
     Besides what the specification knows, `user.username` ("name[:group]", "uid[:gid]") is looked up in the
     container's own files in place of `user.uid` and `user.gid`, and `user.groupAdd` are names or ids of groups that
-    are added. Raises StartError; appends to `warnings` what had to be reduced.
+    are added. In a user namespace (`user_namespace`) all capabilities of the kernel can be given, elsewhere those of
+    our own bounding set. Raises StartError; appends to `warnings` what had to be reduced.
     """
     args = process.get("args") or []
     if not args or not all(isinstance(arg, str) for arg in args):
@@ -101,7 +102,9 @@ def plan(process: dict[str, Any], warnings: list[str]) -> ProcessPlan:
         groups=tuple(_id(gid) for gid in user.get("additionalGids") or ()),
         group_add=tuple(user.get("groupAdd") or ()),
         umask=_DEFAULT_UMASK if user.get("umask") is None else int(user["umask"]),
-        capabilities=_capabilities(process.get("capabilities") or {}, warnings),
+        capabilities=_capabilities(
+            process.get("capabilities") or {}, known_set() if user_namespace else bounding_set(), warnings
+        ),
         rlimits=_rlimits(process.get("rlimits") or ()),
         no_new_privileges=bool(process.get("noNewPrivileges")),
         apparmor=_apparmor(process.get("apparmorProfile") or ""),
@@ -133,7 +136,7 @@ def environment(env: list[str]) -> dict[bytes, bytes]:
     return result
 
 
-def _capabilities(sets: dict[str, list[str] | None], warnings: list[str]) -> Capabilities:
+def _capabilities(sets: dict[str, list[str] | None], available: int, warnings: list[str]) -> Capabilities:
     masks = []
     for name in Capabilities._fields:
         wanted = sets.get(name) or []
@@ -142,7 +145,6 @@ def _capabilities(sets: dict[str, list[str] | None], warnings: list[str]) -> Cap
             warnings.append(f"ignoring unknown capabilities {unknown}")
         masks.append(linux_caps.mask(capability for capability in wanted if capability in linux_caps.NUMBERS))
     asked = Capabilities(*masks)
-    available = bounding_set()
     missing = (asked.bounding | asked.permitted) & ~available
     if missing:
         warnings.append(f"not available in this environment: {', '.join(linux_caps.names(missing))}")
@@ -150,6 +152,14 @@ def _capabilities(sets: dict[str, list[str] | None], warnings: list[str]) -> Cap
 
 
 _bounding: list[int] = []
+_known: list[int] = []
+
+
+def known_set() -> int:
+    """The capabilities of this kernel, asked once per process."""
+    if not _known:
+        _known.append(linux_caps.known())
+    return _known[0]
 
 
 def bounding_set() -> int:

@@ -100,8 +100,9 @@ def _plan(config: dict[str, Any], bundle: str, host: Host, rootfs_mounts: list[d
     namespaces = namespaces_of(linux, host)
     root_path = os.path.realpath(os.path.join(bundle, config["root"]["path"]))
     warnings: list[str] = []
-    plan_of_process = process.plan(config.get("process") or {}, warnings)
+    plan_of_process = process.plan(config.get("process") or {}, warnings, user_namespace=namespaces.user)
     uid_map, gid_map = _user_maps(linux, namespaces)
+    time_offsets(linux, namespaces)
     all_mounts = config.get("mounts") or []
     return Plan(
         namespaces,

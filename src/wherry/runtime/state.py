@@ -3,10 +3,11 @@
     <root>/                     --root, 0700
     └── <id>/                   made by create, removed by delete
         ├── lock                flock held while a command changes the container
-        ├── state.json          written when init waits at the gate: below, class `Record`
+        ├── state.json          class `Record`; with pid 0 until init waits at the gate
         └── start.sock          where init waits for the start; unlinked by start
 
-A container without state.json is one whose creator died: delete --force removes it.
+A container whose creator died has the pid 0: it counts as stopped, and delete removes it with its cgroup and whoever
+is in there.
 """
 
 import fcntl
@@ -35,7 +36,7 @@ class Record(NamedTuple):
 
     def alive(self) -> bool:
         """Whether init still runs."""
-        return process_start_time(self.pid) == self.start_time
+        return self.pid > 0 and process_start_time(self.pid) == self.start_time
 
 
 def check_id(container_id: str) -> None:

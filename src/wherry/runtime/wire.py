@@ -5,6 +5,7 @@ the end of file is how the parent learns that execve(2) has succeeded.
 
     child → parent                          parent → child
     U        user namespace made            u    its maps are written
+    T        time namespace made            t    its offsets are written
     P<pid>   init forked, by a helper
                                             c    it is in its cgroup
     H        mounts done, hooks please      h    hooks have run
@@ -20,7 +21,9 @@ from typing import Any
 from wherry.runtime.failure import StartError, words
 
 _LIMIT = 1 << 16
+_PART = 1 << 11  # of a message that is too long, from either end
 USER_NAMESPACE, MAPPED = b"U", b"u"
+TIME_NAMESPACE, SHIFTED = b"T", b"t"
 FORKED = b"P"
 IN_CGROUP = b"c"
 HOOKS, HOOKS_RAN = b"H", b"h"
@@ -53,7 +56,10 @@ class Wire:
     def fail(self, error: StartError) -> None:
         """Tell the parent why we end."""
         try:
-            self.send(FAILED, {"kind": error.kind, "message": error.message[: _LIMIT // 8]})
+            message = error.message
+            if len(message) > 2 * _PART:
+                message = f"{message[:_PART]}…{message[-_PART:]}"
+            self.send(FAILED, {"kind": error.kind, "message": message})
         except OSError:
             pass  # nobody waits for us any more
 
