@@ -71,7 +71,8 @@ class Wherryd:
 
 
 def descendants(pid: int) -> list[int]:
-    children = [int(c) for c in read(f"/proc/{pid}/task/{pid}/children").split()]
+    threads = [int(t) for t in os.listdir(f"/proc/{pid}/task")]
+    children = [int(c) for thread in threads for c in read(f"/proc/{pid}/task/{thread}/children").split()]
     return children + [d for child in children for d in descendants(child)]
 
 

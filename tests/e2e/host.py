@@ -206,9 +206,10 @@ class Host(Engine):
         return found
 
     def _own_pids(self) -> set[int]:
+        """The daemon and what it runs: the spawner, whichever of its threads started it."""
         daemon = self.daemon.pid if self.daemon else 0
-        children = Path(f"/proc/{daemon}/task/{daemon}/children")
-        return {daemon, *(map(int, children.read_text().split()) if children.exists() else ())}
+        children = Path(f"/proc/{daemon}/task").glob("*/children")
+        return {daemon, *(int(pid) for file in children for pid in file.read_text().split())}
 
     def _cgroups(self) -> set[str]:
         base = Path("/sys/fs/cgroup")
