@@ -8,11 +8,13 @@ from wherry.engine.config import EngineConfig
 from wherry.engine.model import ContainerConfig, HostConfig
 from wherry.engine.ports import check_bindings
 from wherry.engine.signals import parse_signal
-from wherry.errors import InvalidArgument, WherryError
+from wherry.errors import InvalidArgument, Unimplemented, WherryError
 from wherry.linux.caps import NUMBERS as CAPABILITIES
 
 MINIMUM_MEMORY = 6 << 20
 
+# Names under which clients ask for the ordinary runtime: ours.
+_OWN_RUNTIME = ("wherry", "runc", "io.containerd.runc.v2")
 _RESTART_POLICIES = ("", "no", "always", "on-failure", "unless-stopped")
 _LOG_OPTIONS = {
     "json-file": {"max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"},
@@ -72,11 +74,20 @@ def check_host_config(config: ContainerConfig, host: HostConfig, daemon: EngineC
     if host.StorageOpt:
         raise BadOption("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     runtime = host.Runtime or daemon.default_runtime
-    if runtime not in ("wherry", "runc") and runtime not in daemon.runtimes:
+    if runtime in daemon.runtimes:
+        raise Unimplemented(f"runtime {runtime}: containers can only be run by the engine's own runtime for now")
+    if runtime not in _OWN_RUNTIME:
         raise InvalidArgument(f"unknown or invalid runtime name: {runtime}")
     _check_security_options(host)
     check_log_config(host.LogConfig.Type, host.LogConfig.Config or {})
-    return _check_resources(host) + _network_warnings(host)
+    return _check_resources(host) + _network_warnings(host) + _health_warnings(config)
+
+
+def _health_warnings(config: ContainerConfig) -> list[str]:
+    test = config.Healthcheck.Test if config.Healthcheck else None
+    if not test or test == ["NONE"]:
+        return []
+    return ["Health checks are not run by this engine yet: the container will have no health status."]
 
 
 def _check_restart(host: HostConfig) -> None:
