@@ -62,6 +62,7 @@ class Monitor:
     def __init__(self, sock: socket.socket, on_event: EventHandler) -> None:
         self.id = ""
         self.pid = 0
+        self.monitor_pid = 0
         self.warnings: list[str] = []
         self._sock = sock
         self._on_event = on_event
@@ -77,7 +78,7 @@ class Monitor:
         """{"status": "created|running|paused|exited", "id", "pid", "monitor_pid", "started_at": ns, "execs": [{"id",
         "pid"}]}; an ended one adds "exit_code", "signal", "oom_killed", "finished_at"."""
         status: dict[str, Any] = await self._ask({"op": "status"})
-        self.id, self.pid = status["id"], status["pid"]
+        self.id, self.pid, self.monitor_pid = status["id"], status["pid"], status["monitor_pid"]
         return status
 
     async def start(self) -> None:
@@ -288,7 +289,8 @@ class Spawner:
         except BaseException:
             await _close(monitor)
             raise
-        monitor.id, monitor.pid, monitor.warnings = request["id"], answer["pid"], answer["warnings"]
+        monitor.id, monitor.pid, monitor.monitor_pid = request["id"], answer["pid"], answer["monitor_pid"]
+        monitor.warnings = answer["warnings"]
         return monitor
 
     async def close(self) -> None:

@@ -14,11 +14,13 @@ import os
 import signal
 import sys
 from _socket import socket
+from collections.abc import Callable
 from typing import NoReturn
 
 from wherry.linux import fdpass, prctl
 from wherry.runtime import lifecycle
 from wherry.runtime.monitor import protocol
+from wherry.runtime.monitor.children import ignore_signals
 from wherry.runtime.monitor.main import main as monitor_main
 
 HELLO = b"ready"
@@ -31,20 +33,32 @@ def main(fd: int) -> None:
     prctl.set_dumpable(False)
     prctl.set_name(b"wherry-spawner")
     os.umask(0o022)
-    # Ended monitors need no reaping; they set it back for themselves. Ctrl-C in a terminal is the daemon's to handle.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_signals()
     lifecycle.host_facts()
+    signal.signal(signal.SIGCHLD, _reaper(os.getpid()))
     _freeze()
     fdpass.send(connection, HELLO)
     while True:
         try:
-            received = protocol.receive(connection)
+            record, fds = fdpass.receive(connection, protocol.LARGEST_RECORD)
         except (OSError, ValueError):
-            received = None
-        if received is None:
             return
-        _spawn(connection, *received)
+        if not record:
+            return
+        _spawn(connection, record, fds)
+
+
+def _reaper(spawner: int) -> Callable[[int, object], None]:
+    """The handler of SIGCHLD. Monitors inherit it, and reap their children themselves."""
+
+    def reap(number: int, frame: object) -> None:
+        try:
+            while os.getpid() == spawner and os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+
+    return reap
 
 
 def _freeze() -> None:

@@ -5,15 +5,21 @@ takes all that with it when it ends; its child, the container's init or the exec
 monitor, which is a subreaper (PR_SET_CHILD_SUBREAPER, prctl(2)). The helper's children are born in the container's PID
 namespace; the monitor's own are not.
 
-    monitor                          helper
-    fork ──────────────────────────▶ decode the body, lifecycle.create, start (or wait for "go")
-    Born ◀── pid, pidfd, terminal ── exit
+    monitor                             helper
+    fork ─────────────────────────────▶ decode, lifecycle.create, start (or wait for "go")
+    ◀── pid, pidfd, terminal, pipes ─── exit
+
+For the container itself the helper also opens what the monitor keeps, and answers the daemon.
 """
 
 import os
+import signal
+import sys
+import time
+import traceback
 from _socket import socket
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from wherry.failpoint import hit
 from wherry.linux import fdpass, memfd
@@ -21,10 +27,10 @@ from wherry.runtime import lifecycle
 from wherry.runtime.cgroups import Cgroup, open_cgroup
 from wherry.runtime.exec import exec_process
 from wherry.runtime.failure import StartError
-from wherry.runtime.monitor import protocol
-from wherry.runtime.monitor.stdio import Pipes
+from wherry.runtime.logs.drivers import open_writer
+from wherry.runtime.monitor import control, protocol
+from wherry.runtime.monitor.stdio import Pipes, open_pipes
 
-_GO = b"go"
 _LARGEST_FILTER = 1 << 20
 
 
@@ -38,149 +44,252 @@ class Order(NamedTuple):
     pipes: Pipes
 
 
-class Born(NamedTuple):
-    """A process that runs, or waits at its gate; `oom_fd` is -1 for an exec and where memory is not watched."""
-
-    process: lifecycle.Process
-    oom_fd: int
-    warnings: list[str]
+def take_order(head: dict[str, Any], message: dict[str, Any], fds: list[int]) -> Order:
+    """Take the files of `message` from the end of `fds` and open the pipes it asks for. Raises OSError."""
+    stdio = message["stdio"]
+    body = fds.pop()
+    seccomp = fds.pop() if message.get("filter") else -1
+    return Order(head, body, seccomp, open_pipes(tty=bool(stdio.get("tty")), stdin=bool(stdio.get("open_stdin"))))
 
 
 class Helper:
-    """The helper of a container that is created now and started later."""
+    """A running helper: its pid and our end of the connection to it."""
 
     def __init__(self, pid: int, link: socket) -> None:
-        self._pid = pid
-        self._link = link
+        self.pid = pid
+        self.link = link
+
+    def answer(self) -> tuple[dict[str, Any], list[int]]:
+        """Its next message. Raises StartError when that is a refusal, or none comes; it has ended then."""
+        try:
+            record, fds = fdpass.receive(self.link, protocol.LARGEST_RECORD)
+            if not record:
+                raise StartError("Internal", "the process that makes containers ended unexpectedly")
+            message = protocol.decode(record, fds)
+            if "error" in message:
+                raise StartError(message["error"]["kind"], message["error"]["message"])
+            return message, fds
+        except BaseException:
+            self.end()
+            raise
 
     def start(self) -> None:
-        """Open the gate; the helper ends. Raises StartError."""
+        """Let the container that waits at its gate run. Raises StartError."""
         try:
-            fdpass.send(self._link, protocol.encode({"op": "go"}))
-            _answer(self._link)
+            protocol.send(self.link, protocol.encode({"op": "go"}))
         except OSError as error:
-            raise StartError("Internal", f"the container's init is gone: {error.strerror}") from None
-        finally:
             self.end()
+            raise StartError("Internal", f"the container's init is gone: {error.strerror}") from None
+        self.answer()
+        self.end()
 
     def end(self) -> None:
         """Let it go; an init still at its gate ends with it."""
-        self._link.close()
-        os.waitpid(self._pid, 0)
+        self.link.close()
+        os.waitpid(self.pid, 0)
 
 
-def create(order: Order) -> tuple[Born, Helper | None]:
-    """Make the container, and start it if `head["start"]`, else return the helper that can. Raises StartError with
-    everything undone."""
-    helper = _fork(lambda link: _create(link, order))
-    born = _await(helper)
-    if not order.head.get("start"):
-        return born, helper
-    helper.end()
-    return born, None
-
-
-def execute(order: Order, init_pid: int) -> Born:
-    """Run a further process beside `init_pid`. Raises StartError."""
-    helper = _fork(lambda link: _execute(link, order, init_pid))
-    born = _await(helper)
-    helper.end()
-    return born
-
-
-# ---------------------------------------------------------------- the monitor's side
-
-
-def _fork(work: Callable[[socket], None]) -> Helper:
+def execute(order: Order, init_pid: int) -> tuple[lifecycle.Process, list[str]]:
+    """Run a further process beside `init_pid`; returns it and warnings. Raises StartError."""
     ours, theirs = fdpass.pair()
     pid = os.fork()
     if not pid:
         ours.close()
-        _be_helper(theirs, work)
+        be_helper(theirs, lambda: _execute(theirs, order, init_pid))
     theirs.close()
-    return Helper(pid, ours)
+    helper = Helper(pid, ours)
+    message, fds = helper.answer()
+    helper.end()
+    console = fds[1] if message["console"] else -1
+    return lifecycle.Process(message["pid"], fds[0], console), message["warnings"]
 
 
-def _await(helper: Helper) -> Born:
+# ---------------------------------------------------------------- in the helper
+
+
+def be_helper(link: socket, work: Callable[[], None]) -> NoReturn:
+    """Do `work` and end; a failure is told on `link`."""
+    code = 1
     try:
-        message, fds = _answer(helper._link)
-    except BaseException:
-        helper.end()
-        raise
-    pidfd = fds.pop(0)
-    console = fds.pop(0) if message["console"] else -1
-    oom_fd = fds.pop(0) if message["oom"] else -1
-    return Born(lifecycle.Process(message["pid"], pidfd, console), oom_fd, message["warnings"])
-
-
-def _answer(link: socket) -> tuple[dict[str, Any], list[int]]:
-    record, fds = fdpass.receive(link, protocol.LARGEST_RECORD)
-    if not record:
-        raise StartError("Internal", "the process that makes containers ended unexpectedly")
-    message = protocol.decode(record, fds)
-    if "error" in message:
-        raise StartError(message["error"]["kind"], message["error"]["message"])
-    return message, fds
-
-
-# ---------------------------------------------------------------- the helper's side
-
-
-def _be_helper(link: socket, work: Callable[[socket], None]) -> None:
-    try:
-        try:
-            work(link)
-        except StartError as error:
-            _refuse(link, error.kind, error.message)
-        except Exception as error:
-            _refuse(link, "Internal", f"{type(error).__name__}: {error}")
+        work()
+        code = 0
+    except BaseException as error:
+        protocol.send(link, protocol.encode({"error": refusal(error)}))
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
-def _refuse(link: socket, kind: str, message: str) -> None:
-    protocol.send(link, protocol.encode({"error": {"kind": kind, "message": message}}))
+def refusal(error: BaseException) -> dict[str, str]:
+    """An exception as {"kind", "message"}; a defect of ours also goes to the spawner's log."""
+    if isinstance(error, StartError):
+        return {"kind": error.kind, "message": error.message}
+    if not isinstance(error, OSError):
+        traceback.print_exc(file=sys.stderr)
+        sys.stderr.flush()
+    return {"kind": "Internal", "message": str(error)}
 
 
-def _create(link: socket, order: Order) -> None:
-    body = protocol.decode_file(order.body)
-    config, warnings = body["config"], list[str]()
-    cgroup = open_cgroup(order.head["cgroup"]) if order.head.get("cgroup") else None
-    hit("monitor.before_create")
-    created = lifecycle.create(
-        config,
-        order.head["bundle"],
+def _execute(link: socket, order: Order, init_pid: int) -> None:
+    body, warnings = protocol.decode_file(order.body), list[str]()
+    body["process"].setdefault("oomScoreAdj", order.head.get("oom_score"))
+    flags = order.head.get("seccomp_flags")
+    hit("monitor.before_exec")
+    process = exec_process(
+        init_pid,
+        {"linux": {"seccomp": {"flags": flags}}} if flags is not None else {},
+        body["process"],
         stdio=order.pipes.child,
-        rootfs_mounts=body.get("rootfs_mounts"),
         seccomp_filter=_filter(order),
-        cgroup=cgroup,
+        cgroup=_cgroup(order.head),
         warn=warnings.append,
         container_id=order.head["id"],
     )
+    fds = [process.pidfd, process.console] if process.console >= 0 else [process.pidfd]
+    message = {"pid": process.pid, "console": process.console >= 0, "warnings": warnings}
+    protocol.send(link, protocol.encode(message), fds)
+
+
+REST = b"R"  # first byte of the handing-over: nothing is to be done until something happens
+WORK = b"W"
+_WATCHED = 7  # fields of `Kept` that become readable when something happens
+
+
+class Kept(NamedTuple):
+    """What the monitor of a running container holds, as its helper opened it. -1: there is none."""
+
+    connection: int
+    listener: int
+    pidfd: int
+    console: int
+    oom: int
+    stdout: int
+    stderr: int
+    stdin: int
+    filter: int
+
+
+def create(link: socket, record: bytes, fds: list[int]) -> None:
+    """In the helper of a new monitor: make the container that `record` asks for, hand over to the monitor, and answer
+    the daemon, whatever happens.
+
+    The handing-over is two records: REST or WORK and how many of the second's descriptors to watch; then {"head",
+    "kept", "pid", "started_at"} with the descriptors of `Kept`, and the clients'.
+    """
+    connection = socket(fileno=fds.pop(0))
     try:
-        oom_fd = _watch_oom(cgroup, warnings)
-        if order.head.get("start"):
-            hit("monitor.before_start")
-            created.start()
-        _report(link, created.process, oom_fd, warnings)
-        if not order.head.get("start"):
-            _start_when_told(link, created)
+        answer = {"re": 0, "ok": _create(link, connection, record, fds)}
+    except BaseException as error:
+        answer = {"re": 0, "error": refusal(error)}
+        _tell(connection, answer)
+        os._exit(1)
+    _tell(connection, answer)
+
+
+def _tell(connection: socket, answer: dict[str, Any]) -> None:
+    try:
+        protocol.send(connection, protocol.encode(answer))
+    except OSError:
+        pass  # the daemon is gone; its successor will find us
+    connection.close()
+
+
+def _create(link: socket, connection: socket, record: bytes, fds: list[int]) -> dict[str, Any]:
+    head = protocol.decode(record, fds)
+    listener = control.listen(head["socket"])
+    try:
+        open_writer(head["log"]).close()
+        order = take_order(head, head, fds)
+        cgroup = _cgroup(head)
+        created, warnings = _make(order, cgroup)
+        try:
+            oom = _watch_oom(cgroup, warnings)
+            if head["start"]:
+                hit("monitor.before_start")
+                created.start()
+            pipes = order.pipes
+            kept = Kept(
+                connection=connection.fileno(),
+                listener=listener.fileno(),
+                pidfd=created.process.pidfd,
+                console=created.process.console,
+                oom=oom,
+                stdout=pipes.stdout,
+                stderr=pipes.stderr,
+                stdin=pipes.stdin,
+                filter=order.filter,
+            )
+            _hand_over(link, head, kept, created.process.pid, fds)
+            if not head["start"]:
+                _tell(connection, {"re": 0, "ok": _born(created, warnings)})
+                _start_when_told(link, created)
+        except BaseException:
+            _undo(created.process, cgroup)
+            raise
     except BaseException:
-        _undo(created.process, cgroup)
+        os.unlink(head["socket"])
         raise
+    return _born(created, warnings)
 
 
-def _start_when_told(link: socket, created: lifecycle.Created) -> None:
-    record, _ = fdpass.receive(link, 64)
-    if not record:
-        raise StartError("Internal", "never started")
-    created.start()
-    protocol.send(link, protocol.encode({}))
+def _born(created: lifecycle.Created, warnings: list[str]) -> dict[str, Any]:
+    return {"pid": created.process.pid, "monitor_pid": os.getppid(), "warnings": warnings}
+
+
+def _make(order: Order, cgroup: Cgroup | None) -> tuple[lifecycle.Created, list[str]]:
+    """The container, up to its gate. Raises StartError with everything undone."""
+    body, warnings = protocol.decode_file(order.body), list[str]()
+    hit("monitor.before_create")
+    try:
+        created = lifecycle.create(
+            body["config"],
+            order.head["bundle"],
+            stdio=order.pipes.child,
+            rootfs_mounts=body.get("rootfs_mounts"),
+            seccomp_filter=_filter(order),
+            cgroup=cgroup,
+            warn=warnings.append,
+            container_id=order.head["id"],
+        )
+    finally:
+        order.pipes.close_child()
+        os.close(order.body)
+    return created, warnings
+
+
+def _hand_over(link: socket, head: dict[str, Any], kept: Kept, pid: int, clients: list[int]) -> None:
+    fds = [*(fd for fd in kept if fd >= 0), *clients]
+    watched = sum(fd >= 0 for fd in kept[:_WATCHED])
+    fdpass.send(link, (REST if head["start"] and not clients else WORK) + bytes([watched]))
+    state = {
+        "head": head,
+        "kept": [fd >= 0 for fd in kept],
+        "pid": pid,
+        "started_at": time.time_ns() if head["start"] else 0,
+    }
+    protocol.send(link, protocol.encode(state), fds)
+
+
+def unpack_kept(present: list[bool], fds: list[int]) -> Kept:
+    """`Kept` with the numbers of this process; takes them out of `fds`."""
+    return Kept(*(fds.pop(0) if there else -1 for there in present))
+
+
+def _start_when_told(link: socket, created: lifecycle.Created) -> NoReturn:
+    """Serve `Helper.start`. Whatever happens, the container is the monitor's to bury."""
+    record, _ = fdpass.receive(link, protocol.LARGEST_RECORD)
+    if record:
+        hit("monitor.before_start")
+        try:
+            created.start()
+            protocol.send(link, protocol.encode({}))
+        except StartError as error:
+            protocol.send(link, protocol.encode({"error": refusal(error)}))
+    os._exit(0)
 
 
 def _undo(process: lifecycle.Process, cgroup: Cgroup | None) -> None:
     try:
-        os.kill(process.pid, 9)
+        os.kill(process.pid, signal.SIGKILL)
         os.waitpid(process.pid, 0)
     except (ProcessLookupError, ChildProcessError):
         pass
@@ -189,32 +298,12 @@ def _undo(process: lifecycle.Process, cgroup: Cgroup | None) -> None:
         cgroup.remove()
 
 
-def _execute(link: socket, order: Order, init_pid: int) -> None:
-    body, warnings = protocol.decode_file(order.body), list[str]()
-    flags = order.head.get("seccomp_flags")
-    body["process"].setdefault("oomScoreAdj", order.head.get("oom_score"))
-    hit("monitor.before_exec")
-    process = exec_process(
-        init_pid,
-        {"linux": {"seccomp": {"flags": flags}}} if flags is not None else {},
-        body["process"],
-        stdio=order.pipes.child,
-        seccomp_filter=_filter(order),
-        cgroup=open_cgroup(order.head["cgroup"]) if order.head.get("cgroup") else None,
-        warn=warnings.append,
-        container_id=order.head["id"],
-    )
-    _report(link, process, -1, warnings)
-
-
 def _filter(order: Order) -> bytes | None:
     return memfd.read(order.filter, _LARGEST_FILTER) if order.filter >= 0 else None
 
 
-def _report(link: socket, process: lifecycle.Process, oom_fd: int, warnings: list[str]) -> None:
-    fds = [process.pidfd, *(fd for fd in (process.console, oom_fd) if fd >= 0)]
-    message = {"pid": process.pid, "console": process.console >= 0, "oom": oom_fd >= 0, "warnings": warnings}
-    protocol.send(link, protocol.encode(message), fds)
+def _cgroup(head: dict[str, Any]) -> Cgroup | None:
+    return open_cgroup(head["cgroup"]) if head.get("cgroup") else None
 
 
 def _watch_oom(cgroup: Cgroup | None, warnings: list[str]) -> int:

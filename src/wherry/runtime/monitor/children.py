@@ -1,26 +1,28 @@
-"""Children of the monitor: noticing their end."""
+"""Signals of the monitor."""
 
 import os
 import signal
 from collections.abc import Callable
 
-from wherry.linux import prctl
 from wherry.runtime.monitor.poller import POLLIN, Poller
+
+_IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def ignore_signals() -> None:
+    """Nobody ends spawner or monitors by a signal that can be ignored."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def wake_on_child(poller: Poller, reap: Callable[[], None]) -> None:
-    """Call `reap` from the loop after children ended, and make orphans of our descendants our children."""
+    """Call `reap` from the loop after children ended: SIGCHLD writes into a pipe, as it has a handler in Python,
+    inherited from the spawner."""
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, _nothing)
-    prctl.set_child_subreaper(True)
 
     def readable(_: int) -> None:
         os.read(reader, 4096)
         reap()
 
     poller.watch(reader, POLLIN, readable)
-
-
-def _nothing(number: int, frame: object) -> None:
-    """A handler in Python, so that the wakeup descriptor is written."""

@@ -33,8 +33,12 @@ _IN_FILE = b"F"
 Message = dict[str, Any]
 
 
+_to_text = json.JSONEncoder(separators=(",", ":")).encode
+_from_text = json.JSONDecoder().decode
+
+
 def encode(message: Message) -> bytes:
-    return json.dumps(message, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _to_text(message).encode("ascii")
 
 
 def send(sock: socket, payload: bytes, fds: list[int] | tuple[int, ...] = (), *, wait: bool = True) -> None:
@@ -82,7 +86,7 @@ def decode_file(file: int) -> Message:
 
 
 def _object(payload: bytes) -> Message:
-    message = json.loads(payload.decode("utf-8", "surrogatepass"))
+    message = _from_text(payload.decode("ascii"))
     if not isinstance(message, dict):
         raise ValueError("message is not an object")
     return message

@@ -19,6 +19,7 @@ both; the daemon is told; clients get their end; the monitor leaves when it is f
 """
 
 import os
+import select
 import signal
 import sys
 import time
@@ -32,6 +33,7 @@ from wherry.linux import tty
 from wherry.linux.pidfd import pidfd_send_signal
 from wherry.runtime.cgroups import Cgroup, open_cgroup
 from wherry.runtime.failure import StartError
+from wherry.runtime.lifecycle import Process, Stdio
 from wherry.runtime.logs.base import Writer
 from wherry.runtime.logs.drivers import open_writer
 from wherry.runtime.monitor import birth
@@ -40,35 +42,32 @@ from wherry.runtime.monitor.children import wake_on_child
 from wherry.runtime.monitor.job import Job
 from wherry.runtime.monitor.poller import POLLIN, Poller
 from wherry.runtime.monitor.record import exit_of, write_record
-from wherry.runtime.monitor.stdio import Pipes, open_pipes
+from wherry.runtime.monitor.stdio import Pipes
 
 _LOST = 137  # the exit code when the monitor fails and takes the container with it
 
 
 class Supervisor:
-    """`head` is the small part of the request to create: {"id", "bundle", "cgroup", "shared_pids", "oom_score",
-    "seccomp_flags", "stdio", "log", "socket", "exit_record", "start", "attachments", "filter"}."""
+    """Of the container in `state` (`birth.create`), whose descriptors are `fds`; `helper` will start it, if it does not
+    run yet."""
 
-    def __init__(self, head: dict[str, Any]) -> None:
+    def __init__(self, state: dict[str, Any], fds: list[int], helper: birth.Helper | None) -> None:
+        head = state["head"]
         self._id: str = head["id"]
         self._record_path: str = head["exit_record"]
-        self._socket_path: str = head["socket"]
         self._exec_head = {name: head.get(name) for name in ("id", "cgroup", "oom_score", "seccomp_flags")}
         self._cgroup_path: str | None = head.get("cgroup")
         self._shared_pids = bool(head.get("shared_pids"))
         self._poller = Poller()
         self._control = control_.Control(self._poller, self._serve)
         self._jobs: dict[int, Job] = {}
-        self._job: Job | None = None
-        self._waiting: birth.Helper | None = None
-        self._log: Writer | None = None
-        self._filter = -1
-        self._started_at = 0
+        self._log: Writer | None
+        self._started_at: int = state["started_at"]
+        self._waiting = helper
         self._paused = False
         self._forgotten = False
         self._over = False
         self._end: dict[str, Any] = {}
-        self._oom_fd = -1
         self._ooms = 0
         self._handlers: dict[str, control_.Handler] = {
             "hello": self._status,
@@ -85,73 +84,35 @@ class Supervisor:
             "forget": self._forget,
         }
 
+        kept = birth.unpack_kept(state["kept"], fds)
+        self._filter = kept.filter
+        self._oom_fd = kept.oom
+        process = Process(state["pid"], kept.pidfd, kept.console)
+        pipes = Pipes(Stdio(-1, -1, -1), kept.stdin, kept.stdout, kept.stderr)
+        self._log = open_writer(head["log"])
+        self._job = self._new_job("", process, pipes, head["stdio"], self._log)
+        self._take_up(head, kept, fds)
+
     # ------------------------------------------------------------ birth
 
-    def create(self, head: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        """Make the container, and start it if asked. `fds`: the sockets of the clients that attach at once, the
-        seccomp filter if there is one, the body; what is kept is taken out. Returns {"pid", "monitor_pid",
-        "warnings"}. Raises StartError, OSError or ValueError with everything undone."""
+    def _take_up(self, head: dict[str, Any], kept: birth.Kept, clients: list[int]) -> None:
+        """Begin to watch everything."""
         wake_on_child(self._poller, self._reap)
-        listener = control_.listen(self._socket_path)
-        try:
-            self._log = open_writer(head["log"])
-            order = self._order(head, head, fds)
-            self._filter = order.filter
+        if self._oom_fd >= 0:
+            self._poller.watch(self._oom_fd, POLLIN, self._oom)
+        for wish, fd in zip(head["attachments"], clients, strict=True):
             try:
-                born, self._waiting = birth.create(order)
-            except BaseException:
-                order.pipes.close_ours()
-                raise
-            finally:
-                order.pipes.close_child()
-                os.close(order.body)
-            self._started_at = 0 if self._waiting else time.time_ns()
-            self._job = self._new_job("", born, order.pipes, head["stdio"], self._log)
-            if born.oom_fd >= 0:
-                self._oom_fd = born.oom_fd
-                self._poller.watch(self._oom_fd, POLLIN, self._oom)
-            self._attach_all(self._job, head["attachments"], fds)
-        except BaseException:
-            self._undo_create(listener)
-            raise
-        self._control.listen(self._socket_path, listener)
-        return {"pid": self._job.pid, "monitor_pid": os.getpid(), "warnings": born.warnings}
-
-    @staticmethod
-    def _order(message: dict[str, Any], head: dict[str, Any], fds: list[int]) -> birth.Order:
-        stdio = message["stdio"]
-        pipes = open_pipes(tty=bool(stdio.get("tty")), stdin=bool(stdio.get("open_stdin")))
-        body = fds.pop()
-        return birth.Order(head, body, fds.pop() if message.get("filter") else -1, pipes)
-
-    def adopt(self, connection: socket) -> None:
-        """Serve the daemon's first connection."""
-        self._control.adopt(connection)
-
-    def _undo_create(self, listener: socket) -> None:
-        """`birth` undid its own part; this is the rest, and what came after it."""
-        job = self._job
-        if job:
-            _kill(job)
-            if self._waiting:
-                self._waiting.end()
-            os.waitpid(job.pid, 0)
-            for client in job.clients():
-                client.close()
-        if self._log:
-            self._log.close()
-        self._close_oom()
-        if job and self._cgroup_path:
-            self._cgroup().kill()
-            self._cgroup().remove()
-        listener.close()
-        os.unlink(self._socket_path)
+                self._job.attach(fd, wish)
+            except (OSError, ValueError):
+                traceback.print_exc(file=sys.stderr)
+        self._control.listen(head["socket"], socket(fileno=kept.listener))
+        self._control.adopt(socket(fileno=kept.connection))
 
     def _new_job(
-        self, exec_id: str, born: birth.Born, pipes: Pipes, stdio: dict[str, Any], log: Writer | None = None
+        self, exec_id: str, process: Process, pipes: Pipes, stdio: dict[str, Any], log: Writer | None = None
     ) -> Job:
         once = bool(exec_id or stdio.get("stdin_once"))
-        job = Job(self._poller, exec_id, born.process, pipes, log=log, stdin_once=once, on_detached=self._detached)
+        job = Job(self._poller, exec_id, process, pipes, log=log, stdin_once=once, on_detached=self._detached)
         self._jobs[job.pid] = job
         return job
 
@@ -165,6 +126,7 @@ class Supervisor:
     def run(self) -> None:
         """Supervise until there is nothing left to do."""
         try:
+            self._reap()  # what ended before we looked
             while not self._may_leave():
                 self._poller.turn()
         except BaseException as error:
@@ -176,7 +138,7 @@ class Supervisor:
         return self._over and gone and not any(job.clients() for job in self._every_job())
 
     def _every_job(self) -> list[Job]:
-        return [*self._jobs.values(), *([self._job] if self._job else [])]
+        return [*self._jobs.values(), self._job]
 
     def _serve(self, message: dict[str, Any], fds: list[int]) -> Any:
         handler = self._handlers.get(message["op"])
@@ -199,7 +161,7 @@ class Supervisor:
             "status": "paused" if self._paused and status == "running" else status,
             "id": self._id,
             "monitor_pid": os.getpid(),
-            "pid": self._job.pid if self._job else 0,
+            "pid": self._job.pid,
             "started_at": self._started_at,
             "execs": [{"id": job.exec_id, "pid": job.pid} for job in self._jobs.values() if job.exec_id],
             **self._end,
@@ -234,21 +196,21 @@ class Supervisor:
         init = self._running_job({})
         if self._paused:  # the new process would stop before it can say that it runs
             raise StartError("Conflict", f"Container {self._id} is paused, unpause the container before exec")
-        order = self._order(message, self._exec_head, fds)
+        order = birth.take_order(self._exec_head, message, fds)
         given = order.filter >= 0
         try:
-            born = birth.execute(order if given else order._replace(filter=self._filter), init.pid)
+            process, warnings = birth.execute(order if given else order._replace(filter=self._filter), init.pid)
         except BaseException:
             order.pipes.close_ours()
             raise
         finally:
             order.pipes.close_child()
             fds += [order.body] + [order.filter] * given
-        job = self._new_job(str(message["exec_id"]), born, order.pipes, message["stdio"])
+        job = self._new_job(str(message["exec_id"]), process, order.pipes, message["stdio"])
         self._attach_all(job, message["attachments"], fds)
         if not job.has_typing_client:
             job.close_stdin()
-        return {"pid": job.pid, "warnings": born.warnings}
+        return {"pid": job.pid, "warnings": warnings}
 
     def _pause(self, message: dict[str, Any], fds: list[int]) -> None:
         self._running_job({})
@@ -296,6 +258,9 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Collect every child that ended: ours, the log's, and orphans of a shared PID namespace."""
+        if self._waiting and self._has_ended(self._job):
+            self._waiting.end()  # killed at its gate: its parent must go before it is ours to reap
+            self._waiting = None
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -311,6 +276,12 @@ class Supervisor:
                 self._init_ended(job, status)
             else:
                 self._exec_ended(job, status)
+
+    @staticmethod
+    def _has_ended(job: Job) -> bool:
+        poll = select.poll()
+        poll.register(job.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _exec_ended(self, job: Job, status: int) -> None:
         """Tell at once; the clients' streams end when the output is through and the daemon knows the exit code,
@@ -335,13 +306,10 @@ class Supervisor:
             self._reap()  # orphans came to us
         if self._oom_fd >= 0:
             self._attempt(lambda: self._oom(0))
-        if self._waiting:
-            self._waiting.end()
         end = {"exit_code": code, "signal": number, "oom_killed": self._ooms > 0, "finished_at": finished_at}
         job.process_ended(lambda: self._finish(end))
 
     def _finish(self, end: dict[str, Any]) -> None:
-        assert self._job
         if self._log:
             self._log.close()
             self._log = None
@@ -357,8 +325,7 @@ class Supervisor:
         self._control.announce({**event, "time": end["finished_at"]}, self._leave)
 
     def _record(self, end: dict[str, Any]) -> None:
-        pid = self._job.pid if self._job else 0
-        write_record(self._record_path, {**end, "pid": pid, "started_at": self._started_at})
+        write_record(self._record_path, {**end, "pid": self._job.pid, "started_at": self._started_at})
 
     def _leave(self) -> None:
         self._over = True
@@ -381,7 +348,7 @@ class Supervisor:
 
     def _perish(self, error: BaseException) -> None:
         """A defect of ours: the container cannot be supervised any more. End it, and leave the record."""
-        if self._end or not self._job:
+        if self._end:
             return
         _kill(self._job)
         try:
