@@ -74,7 +74,8 @@ def _file_value(option: Option, value: Any) -> Any:
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise InvalidArgument(f"{option.key}: expected {wanted}, got {json.dumps(value)}")
     if option.kind is RUNTIMES:
-        return {name: _runtime_path(name, entry) for name, entry in value.items()}
+        runtimes: dict[str, Any] = value
+        return {name: _runtime_path(name, entry) for name, entry in runtimes.items()}
     if option.kind is BYTES and isinstance(value, str):
         try:
             return parse_bytes(value)
