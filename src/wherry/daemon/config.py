@@ -70,12 +70,12 @@ def read_file(path: str) -> dict[str, Any]:
 
 def _file_value(option: Option, value: Any) -> Any:
     kinds = option.kind.json if isinstance(option.kind.json, tuple) else (option.kind.json,)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and option.kind is not BOOL):
+    right = isinstance(value, kinds) and (option.kind is BOOL or not isinstance(value, bool))
+    if not right:
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise InvalidArgument(f"{option.key}: expected {wanted}, got {json.dumps(value)}")
     if option.kind is RUNTIMES:
-        runtimes: dict[str, Any] = value
-        return {name: _runtime_path(name, entry) for name, entry in runtimes.items()}
+        return {name: _runtime_path(name, entry) for name, entry in value.items()}
     if option.kind is BYTES and isinstance(value, str):
         try:
             return parse_bytes(value)
