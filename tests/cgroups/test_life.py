@@ -141,6 +141,20 @@ def test_no_mount_is_said(hierarchies):
         open_cgroup("/x", cgroupfs.Hierarchies({}, None))
 
 
+def test_a_root_with_processes_makes_room(cgroup, spawn, need, hierarchies):
+    """In a container the root of the hierarchy is an ordinary cgroup: with processes it may not give controllers."""
+    if not hierarchies.unified:
+        pytest.skip("v1 knows no such rule")
+    need("hugetlb")
+    cgroup.create({})
+    pid = spawn()
+    root = hierarchies.v2 + cgroup.path
+    inner = open_cgroup("/wherry/inner", cgroupfs.Hierarchies({}, root))
+    inner.create({"hugepageLimits": [{"pageSize": "2MB", "limit": 2 << 20}]})
+    assert cgroupfs.membership(pid)[""] == f"{cgroup.path}/init"
+    assert cgroupfs.read_int(f"{root}/wherry/inner/hugetlb.2MB.max") == 2 << 20
+
+
 def test_clone_fd_is_for_v2(cgroup, hierarchies):
     cgroup.create({})
     fd = cgroup.clone_fd()
