@@ -1,5 +1,6 @@
 """Fixtures of the runtime's tests: a bundle that is cleaned up, and things of the host that must stay as they are."""
 
+import glob
 import os
 import stat
 from collections.abc import Iterator
@@ -8,6 +9,17 @@ from pathlib import Path
 import pytest
 
 from .lab import Lab
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cgroup_of_the_tests() -> Iterator[None]:
+    """The cgroup all containers of the tests lie in is removed at the end, unless somebody else's tests use it."""
+    yield
+    for parent in glob.glob("/sys/fs/cgroup/*/wherry-test") + glob.glob("/sys/fs/cgroup/wherry-test"):
+        try:
+            os.rmdir(parent)
+        except OSError:
+            pass
 
 
 @pytest.fixture

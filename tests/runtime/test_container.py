@@ -106,6 +106,7 @@ def test_default_mount_table(lab: Lab) -> None:
     assert mounts["/dev"].options == {"rw", "nosuid"}  # strictatime shows as no relatime
     assert mounts["/dev/pts"].super_options >= {"gid=5", "mode=620", "ptmxmode=666"}
     assert mounts["/sys"].options >= {"ro", "nosuid", "nodev", "noexec"}
+    assert "ro" in mounts["/sys"].super_options
     assert mounts["/dev/shm"].source == "shm"
     assert mounts["/dev/mqueue"].fstype == "mqueue"
     assert mounts["/sys/fs/cgroup"].options >= {"ro"}

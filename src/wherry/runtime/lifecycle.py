@@ -26,7 +26,7 @@ from wherry.linux import mounts as m
 from wherry.linux import namespaces as ns
 from wherry.linux import prctl, seccomp
 from wherry.linux.pidfd import pidfd_open
-from wherry.runtime import cgroups, console, hooks, init, operations, rootfs, spec, wire
+from wherry.runtime import cgroups, console, hooks, init, operations, process, rootfs, spec, wire
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.failure import StartError, path_error, words
 from wherry.runtime.idmap import user_namespace, write_maps
@@ -188,8 +188,11 @@ _host: list[spec.Host] = []
 
 
 def host_facts() -> spec.Host:
-    """What plans depend on, asked once per process."""
+    """What plans depend on, asked once per process; a process that forks many runtimes calls it before."""
     if not _host:
+        rootfs.has_mount_api()
+        process.bounding_set()
+        process.known_set()
         _host.append(spec.Host.probe(cgroups.host_hierarchies()))
     return _host[0]
 

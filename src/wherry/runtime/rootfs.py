@@ -55,6 +55,8 @@ def attach_filesystem(target: int, fstype: str, source: str, options: MountOptio
         )
         return reopen(target)
     settings = [("source", source or fstype), *((word, None) for word in options.superblock), *options.data]
+    if attributes & m.ATTR_RDONLY:  # the superblock as well, as mount(2) does it
+        settings.append(("ro", None))
     fd = m.new_filesystem(fstype, settings, attributes)
     m.move_mount(fd, target)
     return fd
