@@ -11,6 +11,7 @@ A `Cgroup` holds no descriptors and no state besides its path: any process may o
 
 from wherry.linux import cgroupfs
 from wherry.runtime.cgroups.base import Cgroup
+from wherry.runtime.cgroups.features import Features, detect
 from wherry.runtime.cgroups.v1 import LegacyCgroup
 from wherry.runtime.cgroups.v2 import UnifiedCgroup
 
@@ -40,4 +41,9 @@ def open_cgroup(path: str, hierarchies: cgroupfs.Hierarchies | None = None) -> C
     raise FileNotFoundError(2, "no cgroup hierarchy is mounted", "/sys/fs/cgroup")
 
 
-__all__ = ["Cgroup", "host_hierarchies", "open_cgroup"]
+def features() -> Features:
+    """Which limits this host can set."""
+    return detect(host_hierarchies())
+
+
+__all__ = ["Cgroup", "Features", "features", "host_hierarchies", "open_cgroup"]
