@@ -6,7 +6,7 @@ import shlex
 import struct
 import time
 
-from fake_engine import CONTAINER_ID, Reply, as_json
+from tests.cli.fake_engine import CONTAINER_ID, Reply, as_json
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 IMAGE_ID = "sha256:" + "1522b370f3be" + "a" * 52

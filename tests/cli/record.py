@@ -13,8 +13,8 @@ import tempfile
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(__file__))
-from create_cases import FILES, cases
-from fake_engine import FakeEngine, Reply, as_json
+from tests.cli.create_cases import FILES, cases
+from tests.cli.fake_engine import FakeEngine, Reply, as_json
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ENVIRONMENT = {

@@ -11,9 +11,9 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from fake_engine import FakeEngine
-from output_cases import HERE, cases, routes
-from record import run_program
+from tests.cli.fake_engine import FakeEngine
+from tests.cli.output_cases import HERE, cases, routes
+from tests.cli.record import run_program
 
 
 def main() -> None:

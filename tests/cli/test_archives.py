@@ -8,7 +8,8 @@ import sys
 import tarfile
 
 import pytest
-from fake_engine import FakeEngine, Reply
+
+from tests.cli.fake_engine import FakeEngine, Reply
 
 LOADED = b'{"stream":"Loaded image: x:latest\\n"}\r\n'
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from create_cases import FILES
-from fake_engine import FakeEngine, Reply
+from tests.cli.create_cases import FILES
+from tests.cli.fake_engine import FakeEngine, Reply
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(HERE, "data", "create.json")) as file:

@@ -1,8 +1,9 @@
 """Our output, messages, exit codes and requests are the docker CLI's, for every recorded command."""
 
 import pytest
-from fake_engine import FakeEngine
-from output_cases import load, routes
+
+from tests.cli.fake_engine import FakeEngine
+from tests.cli.output_cases import load, routes
 
 RECORDS = load("outputs.json")
 

@@ -6,8 +6,9 @@ import sys
 import threading
 
 import pytest
-from fake_engine import FakeEngine
-from output_cases import routes
+
+from tests.cli.fake_engine import FakeEngine
+from tests.cli.output_cases import routes
 
 HEAVY = {
     "argparse",

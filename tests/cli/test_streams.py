@@ -12,7 +12,8 @@ import termios
 import threading
 
 import pytest
-from fake_engine import CONTAINER_ID, FakeEngine, Reply, as_json
+
+from tests.cli.fake_engine import CONTAINER_ID, FakeEngine, Reply, as_json
 
 RAW = "application/vnd.docker.raw-stream"
 MUX = "application/vnd.docker.multiplexed-stream"

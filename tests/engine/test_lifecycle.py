@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from enginelab import Daemon, Lab, scenario
 
+from tests.engine.enginelab import Daemon, Lab, scenario
 from wherry.engine import rename, stop, top, wait
 from wherry.engine.model import RestartRule
 from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, NotModified, Unimplemented, WherryError

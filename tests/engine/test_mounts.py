@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from enginelab import Lab, ip_json, scenario
 
+from tests.engine.enginelab import Lab, ip_json, scenario
 from wherry.errors import Conflict, InvalidArgument
 
 

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from enginelab import Daemon, Lab, crash_at, scenario, until
 
+from tests.engine.enginelab import Daemon, Lab, crash_at, scenario, until
 from wherry.engine.model import Container
 from wherry.errors import WherryError
 from wherry.failpoint import hit

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from enginelab import Lab, plain, scenario
 
+from tests.engine.enginelab import Lab, plain, scenario
 from wherry.engine import exec, logs
 from wherry.engine.model import ExecConfig
 from wherry.errors import Conflict, InvalidArgument, NotFound, Unimplemented, WherryError

@@ -6,8 +6,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from netlab import Host, listen, reaches
-
+from tests.network.netlab import Host, listen, reaches
 from wherry.linux import rtnetlink
 from wherry.network.model import AttachRequest, Endpoint, NetworkOptions
 from wherry.network.service import MIGRATIONS, NetworkService

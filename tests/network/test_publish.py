@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from netengine import HOST, Lab, container_id, server_in
-from netlab import Host, isolated, listen, nft, reaches
 
+from tests.network.netengine import HOST, Lab, container_id, server_in
+from tests.network.netlab import Host, isolated, listen, nft, reaches
 from wherry.errors import Internal, InvalidArgument
 from wherry.linux import netns, rtnetlink
 from wherry.linux.conntrack import ConntrackSocket

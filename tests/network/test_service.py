@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from netengine import HOST, Lab, container_id, host_links, open_fds, server_in
-from netlab import Host, ip, isolated, nft, reaches
 
+from tests.network.netengine import HOST, Lab, container_id, host_links, open_fds, server_in
+from tests.network.netlab import Host, ip, isolated, nft, reaches
 from wherry.errors import Forbidden, Internal, InvalidArgument, NotFound, Unavailable
 from wherry.linux import netns, rtnetlink
 from wherry.network.model import NetworkOptions
@@ -476,7 +476,7 @@ KILLED = """
 import sys
 sys.path[:0] = {path!r}
 from pathlib import Path
-from netengine import Lab
+from tests.network.netengine import Lab
 lab = Lab(Path({root!r}))
 lab.publish("web", "8080:80", "9000:53/udp")
 lab.rm("web")
