@@ -12,12 +12,13 @@ control connection, the sockets of clients that attach at once, and the file of 
 import gc
 import os
 import signal
+import struct
 import sys
-from _socket import socket
+from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, socket
 from collections.abc import Callable
-from typing import NoReturn
 
 from wherry.linux import fdpass, prctl
+from wherry.linux.syscalls import libc
 from wherry.runtime import lifecycle
 from wherry.runtime.monitor import protocol
 from wherry.runtime.monitor.children import ignore_signals
@@ -31,21 +32,39 @@ def main(fd: int) -> None:
     prctl.close_all_but((fd,))
     connection = socket(fileno=fd)
     prctl.set_dumpable(False)
-    prctl.set_name(b"wherry-spawner")
+    prctl.set_name(b"wherry")
     os.umask(0o022)
     ignore_signals()
     lifecycle.host_facts()
     signal.signal(signal.SIGCHLD, _reaper(os.getpid()))
     _freeze()
     fdpass.send(connection, HELLO)
+    _serve(connection)
+
+
+def _serve(connection: socket) -> None:
+    """Fork a monitor per record. All in one function with local names: what is touched here between two forks is
+    memory that no monitor shares any more."""
+    recvmsg, fork, close, integers = connection.recvmsg, os.fork, os.close, struct.Struct("i").iter_unpack
+    size, space, flags = protocol.LARGEST_RECORD, CMSG_SPACE(fdpass.MAX_FDS * 4), MSG_CMSG_CLOEXEC
     while True:
-        try:
-            record, fds = fdpass.receive(connection, protocol.LARGEST_RECORD)
-        except (OSError, ValueError):
-            return
+        record, control, _, _ = recvmsg(size, space, flags)
         if not record:
             return
-        _spawn(connection, record, fds)
+        if not control:
+            continue
+        fds = [fd for (fd,) in integers(control[0][2])]
+        try:
+            pid = fork()
+        except OSError as error:
+            _refuse(fds[0], error)
+            pid = -1
+        if pid == 0:
+            connection.close()
+            monitor_main(record, fds)
+        for fd in fds:
+            close(fd)
+        del record, control, fds
 
 
 def _reaper(spawner: int) -> Callable[[int, object], None]:
@@ -64,27 +83,11 @@ def _reaper(spawner: int) -> Callable[[int, object], None]:
 def _freeze() -> None:
     """Everything made so far is for ever: children must not touch it to find that out again."""
     gc.collect()
+    trim = getattr(libc, "malloc_trim", None)  # glibc's; what was freed since the start is nobody's to share
+    if trim:
+        trim(0)
     gc.freeze()
     gc.disable()
-
-
-def _spawn(connection: socket, record: bytes, fds: list[int]) -> None:
-    if not fds:
-        return
-    try:
-        pid = os.fork()
-    except OSError as error:
-        _refuse(fds[0], error)
-    else:
-        if not pid:
-            _be_monitor(connection, record, fds)
-    finally:
-        fdpass.close_all(fds)
-
-
-def _be_monitor(connection: socket, record: bytes, fds: list[int]) -> NoReturn:
-    connection.close()
-    monitor_main(record, fds)
 
 
 def _refuse(fd: int, error: OSError) -> None:

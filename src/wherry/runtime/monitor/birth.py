@@ -172,8 +172,8 @@ def create(link: socket, record: bytes, fds: list[int]) -> None:
     """In the helper of a new monitor: make the container that `record` asks for, hand over to the monitor, and answer
     the daemon, whatever happens.
 
-    The handing-over is two records: REST or WORK and how many of the second's descriptors to watch; then {"head",
-    "kept", "pid", "started_at"} with the descriptors of `Kept`, and the clients'.
+    The handing-over is REST or WORK, a byte with how many of the descriptors to watch, and {"head", "kept", "pid",
+    "started_at"}; with it come the descriptors of `Kept`, and the clients'.
     """
     connection = socket(fileno=fds.pop(0))
     try:
@@ -259,14 +259,14 @@ def _make(order: Order, cgroup: Cgroup | None) -> tuple[lifecycle.Created, list[
 def _hand_over(link: socket, head: dict[str, Any], kept: Kept, pid: int, clients: list[int]) -> None:
     fds = [*(fd for fd in kept if fd >= 0), *clients]
     watched = sum(fd >= 0 for fd in kept[:_WATCHED])
-    fdpass.send(link, (REST if head["start"] and not clients else WORK) + bytes([watched]))
+    first = (REST if head["start"] and not clients else WORK) + bytes([watched])
     state = {
         "head": head,
         "kept": [fd >= 0 for fd in kept],
         "pid": pid,
         "started_at": time.time_ns() if head["start"] else 0,
     }
-    protocol.send(link, protocol.encode(state), fds)
+    protocol.send(link, protocol.encode(state), fds, prefix=first)
 
 
 def unpack_kept(present: list[bool], fds: list[int]) -> Kept:

@@ -12,15 +12,19 @@ import _socket
 import gc
 import os
 import select
-import signal
+import struct
 import sys
 import traceback
 from typing import NoReturn
 
 from wherry.linux import fdpass, prctl
+from wherry.linux.subreaper import become_subreaper
 from wherry.runtime.monitor import birth, protocol
 from wherry.runtime.monitor.supervisor import Supervisor
 
+_SEQPACKET = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+_SPACE = _socket.CMSG_SPACE(fdpass.MAX_FDS * 4)
+_integers = struct.Struct("i").iter_unpack
 _PEEK = _socket.MSG_PEEK | _socket.MSG_DONTWAIT
 
 
@@ -39,30 +43,29 @@ def main(record: bytes, fds: list[int]) -> NoReturn:
 
 def _live(record: bytes, fds: list[int]) -> int:
     os.setsid()
-    signal.set_wakeup_fd(-1)  # the spawner's
-    _name_ourselves()
-    prctl.set_child_subreaper(True)
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    become_subreaper()
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _SEQPACKET)
     pid = os.fork()
     if not pid:
         ours.close()
         birth.be_helper(theirs, lambda: birth.create(theirs, record, fds))
     theirs.close()
-    fdpass.close_all(fds)
-    order, _ = fdpass.receive(ours, 2)
-    if not order:
-        os.waitpid(pid, 0)
-        return 1
-    record, fds = fdpass.receive(ours, protocol.LARGEST_RECORD)
-    if order[:1] == birth.REST:
+    for fd in fds:
+        os.close(fd)
+    state, control, _, _ = ours.recvmsg(protocol.LARGEST_RECORD, _SPACE, _socket.MSG_CMSG_CLOEXEC)
+    kept = [fd for (fd,) in _integers(control[0][2])] if control else []
+    if not state or state[:1] == birth.REST:
         ours.close()
         os.waitpid(pid, 0)
-        _rest(fds[: order[1]])
-        return _work(record, fds, None)
-    return _work(record, fds, birth.Helper(pid, ours))
+        if not state:
+            return 1
+        _rest(kept[: state[1]])
+        return _work(state[2:], kept, None)
+    return _work(state[2:], kept, birth.Helper(pid, ours))
 
 
 def _work(record: bytes, fds: list[int], helper: birth.Helper | None) -> int:
+    prctl.set_name(b"wherry-monitor")
     gc.enable()
     state = protocol.decode(record, fds)
     if helper and state["started_at"]:
@@ -70,12 +73,6 @@ def _work(record: bytes, fds: list[int], helper: birth.Helper | None) -> int:
         helper = None
     Supervisor(state, fds, helper).run()
     return 0
-
-
-def _name_ourselves() -> None:
-    fd = os.open("/proc/self/comm", os.O_WRONLY)
-    os.write(fd, b"wherry-monitor")
-    os.close(fd)
 
 
 def _rest(kept: list[int]) -> None:

@@ -41,14 +41,16 @@ def encode(message: Message) -> bytes:
     return _to_text(message).encode("ascii")
 
 
-def send(sock: socket, payload: bytes, fds: list[int] | tuple[int, ...] = (), *, wait: bool = True) -> None:
-    """Send one encoded message. Raises as `fdpass.send`."""
+def send(
+    sock: socket, payload: bytes, fds: list[int] | tuple[int, ...] = (), *, wait: bool = True, prefix: bytes = b""
+) -> None:
+    """Send one encoded message, with `prefix` before the record. Raises as `fdpass.send`."""
     if len(payload) <= _LARGEST_INLINE:
-        fdpass.send(sock, _INLINE + payload, fds, wait=wait)
+        fdpass.send(sock, prefix + _INLINE + payload, fds, wait=wait)
         return
     file = memfd.sealed("wherry-message", payload)
     try:
-        fdpass.send(sock, _IN_FILE, [*fds, file], wait=wait)
+        fdpass.send(sock, prefix + _IN_FILE, [*fds, file], wait=wait)
     finally:
         os.close(file)
 
