@@ -51,10 +51,10 @@ def test_namespace_joined_by_path(lab: Lab) -> None:
 
 
 def test_pid_namespace_joined_by_path(lab: Lab) -> None:
-    with subprocess.Popen(["unshare", "--pid", "--fork", "sleep", "60"]) as holder:
+    with subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "sleep", "60"]) as holder:
         try:
             path = f"/proc/{holder.pid}/ns/pid_for_children"
-            while os.readlink(path) == os.readlink("/proc/self/ns/pid"):
+            while not os.path.exists(path) or os.readlink(path) == os.readlink("/proc/self/ns/pid"):
                 time.sleep(0.001)
             wanted = os.readlink(path)
             lab.drop_namespace("pid")
