@@ -216,22 +216,15 @@ async def until(condition: Any, timeout_s: float = 10) -> None:
             await asyncio.sleep(0.005)
 
 
-def monitors_of(directory: Path) -> list[int]:
-    """Monitors made by a spawner whose log lies under `directory`."""
+def monitors_of(directory: Path, spawner: int = 0) -> list[int]:
+    """Monitors, resting or not, and helpers made by a spawner whose log lies under `directory`."""
     processes = [entry for entry in os.listdir("/proc") if entry.isdigit()]
-    return [int(p) for p in processes if _comm(p) == "wherry-monitor" and str(directory) in _stderr(p)]
-
-
-def _comm(pid: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
+    return [int(p) for p in processes if int(p) != spawner and _stderr(p) == str(directory / "spawner.log")]
 
 
 def _stderr(pid: str) -> str:
     """Where the process's stderr goes: the log of the spawner that made it."""
     try:
         return os.readlink(f"/proc/{pid}/fd/2")
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return ""

@@ -241,7 +241,9 @@ def test_failed_creation_leaves_nothing(play):
         assert ours.recv(1) == b""
         assert not os.path.exists(request["socket"])
         assert not os.path.exists(request["exit_record"])
-        await until(lambda: not monitors_of(lab.tmp))
+        assert lab.spawner
+        spawner = lab.spawner.pid
+        await until(lambda: not monitors_of(lab.tmp, spawner))
 
     play(scenario)
 

@@ -15,16 +15,15 @@ import select
 import struct
 import sys
 import traceback
+from functools import partial
 from typing import NoReturn
 
 from wherry.linux import fdpass, prctl
 from wherry.linux.subreaper import become_subreaper
 from wherry.runtime.monitor import birth, protocol
+from wherry.runtime.monitor.poller import POLLIN
 from wherry.runtime.monitor.supervisor import Supervisor
 
-_SEQPACKET = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
-_SPACE = _socket.CMSG_SPACE(fdpass.MAX_FDS * 4)
-_integers = struct.Struct("i").iter_unpack
 _PEEK = _socket.MSG_PEEK | _socket.MSG_DONTWAIT
 
 
@@ -41,27 +40,42 @@ def main(record: bytes, fds: list[int]) -> NoReturn:
         os._exit(code)
 
 
+# The calls of `_live`, each bound to its arguments. A partial passes both on without counting references to them, and
+# those made together lie together: what an idle monitor has touched is little more than these.
+_setsid = partial(os.setsid)
+_fork = partial(os.fork)
+_close = partial(os.close)
+_pair = partial(_socket.socketpair, _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+_receive = partial(_socket.socket.recvmsg)
+_RECEIVE = (protocol.LARGEST_RECORD, _socket.CMSG_SPACE(fdpass.MAX_FDS * 4), _socket.MSG_CMSG_CLOEXEC)
+_integers = partial(struct.Struct("i").iter_unpack)
+_wait = partial(os.waitpid)
+_new_poll = partial(select.poll)
+_REST = birth.REST[0]
+
+
 def _live(record: bytes, fds: list[int]) -> int:
-    os.setsid()
+    _setsid()
     become_subreaper()
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _SEQPACKET)
-    pid = os.fork()
+    ours, theirs = _pair()
+    pid = _fork()
     if not pid:
         ours.close()
         birth.be_helper(theirs, lambda: birth.create(theirs, record, fds))
     theirs.close()
     for fd in fds:
-        os.close(fd)
-    state, control, _, _ = ours.recvmsg(protocol.LARGEST_RECORD, _SPACE, _socket.MSG_CMSG_CLOEXEC)
-    kept = [fd for (fd,) in _integers(control[0][2])] if control else []
-    if not state or state[:1] == birth.REST:
-        ours.close()
-        os.waitpid(pid, 0)
-        if not state:
-            return 1
-        _rest(kept[: state[1]])
-        return _work(state[2:], kept, None)
-    return _work(state[2:], kept, birth.Helper(pid, ours))
+        _close(fd)
+    state, control, _, _ = _receive(ours, *_RECEIVE)
+    if not state:
+        _wait(pid, 0)
+        return 1
+    kept = [fd for (fd,) in _integers(control[0][2])]
+    if state[0] != _REST:
+        return _work(state[2:], kept, birth.Helper(pid, ours))
+    ours.close()
+    _wait(pid, 0)
+    _rest(kept[: state[1]])
+    return _work(state[2:], kept, None)
 
 
 def _work(record: bytes, fds: list[int], helper: birth.Helper | None) -> int:
@@ -78,9 +92,9 @@ def _work(record: bytes, fds: list[int], helper: birth.Helper | None) -> int:
 def _rest(kept: list[int]) -> None:
     """Wait until something happens: to any descriptor but the first, the daemon's connection, whose mere end is
     nothing to wake for."""
-    poll = select.poll()
+    poll = _new_poll()
     for fd in kept:
-        poll.register(fd, select.POLLIN)
+        poll.register(fd, POLLIN)
     while True:
         ready = poll.poll()
         if len(ready) > 1 or ready[0][0] != kept[0] or not _ended(kept[0]):
