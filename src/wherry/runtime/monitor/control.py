@@ -114,7 +114,7 @@ class Control:
             reply["ok"] = self._handler(message, fds)
         except StartError as error:
             reply["error"] = {"kind": error.kind, "message": error.message}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             traceback.print_exc(file=sys.stderr)
             reply["error"] = {"kind": "InvalidArgument", "message": f"bad request to the monitor: {error!r}"}
         except (OSError, RuntimeError) as error:

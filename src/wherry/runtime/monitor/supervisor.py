@@ -67,7 +67,8 @@ class Supervisor:
         self._paused = False
         self._forgotten = False
         self._over = False
-        self._end: dict[str, Any] = {}
+        self._end: dict[str, Any] = {}  # how init ended
+        self._recorded = False
         self._ooms = 0
         self._handlers: dict[str, control_.Handler] = {
             "hello": self._status,
@@ -156,7 +157,7 @@ class Supervisor:
         raise StartError("Conflict", f"{what} is not running")
 
     def _status(self, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        status = "exited" if self._end else "created" if not self._started_at else "running"
+        status = "exited" if self._recorded else "created" if not self._started_at else "running"
         return {
             "status": "paused" if self._paused and status == "running" else status,
             "id": self._id,
@@ -306,16 +307,18 @@ class Supervisor:
             self._reap()  # orphans came to us
         if self._oom_fd >= 0:
             self._attempt(lambda: self._oom(0))
-        end = {"exit_code": code, "signal": number, "oom_killed": self._ooms > 0, "finished_at": finished_at}
-        job.process_ended(lambda: self._finish(end))
+        oom_killed = self._ooms > 0
+        self._end = {"exit_code": code, "signal": number, "oom_killed": oom_killed, "finished_at": finished_at}
+        job.process_ended(self._finish)
 
-    def _finish(self, end: dict[str, Any]) -> None:
+    def _finish(self) -> None:
+        end = self._end
         if self._log:
             self._log.close()
             self._log = None
-        self._end = end
         hit("monitor.before_record")
         self._attempt(lambda: self._record(end))
+        self._recorded = True
         hit("monitor.after_record")
         self._close_oom()
         if self._cgroup_path:
@@ -348,15 +351,16 @@ class Supervisor:
 
     def _perish(self, error: BaseException) -> None:
         """A defect of ours: the container cannot be supervised any more. End it, and leave the record."""
-        if self._end:
+        if self._recorded:
             return
-        _kill(self._job)
-        try:
-            os.waitpid(self._job.pid, 0)
-        except ChildProcessError:
-            pass
-        end = {"exit_code": _LOST, "signal": signal.SIGKILL, "oom_killed": False, "finished_at": time.time_ns()}
-        self._attempt(lambda: self._record({**end, "error": f"the monitor failed: {error!r}"}))
+        if not self._end:
+            _kill(self._job)
+            try:
+                os.waitpid(self._job.pid, 0)
+            except ChildProcessError:
+                pass
+        killed = {"exit_code": _LOST, "signal": signal.SIGKILL, "oom_killed": False, "finished_at": time.time_ns()}
+        self._attempt(lambda: self._record({**(self._end or killed), "error": f"the monitor failed: {error!r}"}))
         if self._cgroup_path:
             self._attempt(self._cgroup().kill)
             self._attempt(self._cgroup().remove)
