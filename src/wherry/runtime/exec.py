@@ -1,8 +1,8 @@
 """A further process in a running container.
 
 The child joins all of init's namespaces in one setns(2) on its pidfd. Before that it has given up every descriptor of
-the parent's and cannot be traced or looked into (CVE-2016-9962, CVE-2024-21626), and the parent has put it into the
-container's cgroup. Joining the mount namespace makes the container's root ours, whatever lies at that path.
+the parent's, cannot be traced or looked into (CVE-2016-9962, CVE-2024-21626), and has entered the container's cgroup.
+Joining the mount namespace makes the container's root ours, whatever lies at that path.
 """
 
 import os
@@ -19,7 +19,7 @@ from wherry.runtime import console, init, operations, wire
 from wherry.runtime import process as processes
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.failure import StartError, words
-from wherry.runtime.lifecycle import BirthNamespaces, Process, Stdio, adjust_oom_score, filter_loader
+from wherry.runtime.lifecycle import BirthNamespaces, Process, Stdio, adjust_oom_score, enter_cgroup, filter_loader
 
 _JOINABLE = tuple((flag, name) for flag, name in ns.TYPES.values())
 
@@ -33,6 +33,7 @@ class _Child(NamedTuple):
     warnings: list[str]
     load_filter: init.LoadFilter | None
     keyring: str
+    cgroup: Cgroup | None
     preserve_fds: int
 
 
@@ -64,7 +65,7 @@ def exec_process(
         flags = _different_namespaces(init_pid)
         plan = processes.plan(process, warnings, user_namespace=bool(flags & ns.CLONE_NEWUSER))
         keyring = f"_ses.{container_id}" if container_id else ""
-        child = _Child(plan, stdio, theirs, pidfd, flags, warnings, load, keyring, preserve_fds)
+        child = _Child(plan, stdio, theirs, pidfd, flags, warnings, load, keyring, cgroup, preserve_fds)
         with BirthNamespaces(flags & ns.CLONE_NEWPID):
             if flags & ns.CLONE_NEWPID:
                 ns.setns(pidfd, ns.CLONE_NEWPID)
@@ -79,7 +80,7 @@ def exec_process(
     finally:
         theirs.close()
         os.close(pidfd)
-    return _accompany(pid, ours, plan, cgroup, warn)
+    return _accompany(pid, ours, warn)
 
 
 def _different_namespaces(pid: int) -> int:
@@ -96,14 +97,8 @@ def _different_namespaces(pid: int) -> int:
     return flags
 
 
-def _accompany(
-    pid: int, link: wire.Wire, plan: processes.ProcessPlan, cgroup: Cgroup | None, warn: Callable[[str], None]
-) -> Process:
+def _accompany(pid: int, link: wire.Wire, warn: Callable[[str], None]) -> Process:
     try:
-        if cgroup is not None:
-            cgroup.attach(pid)
-        adjust_oom_score(pid, plan.oom_score_adj, warn)
-        link.send(wire.IN_CGROUP)
         kind, body, fds = link.receive()
         if kind != wire.READY:
             raise StartError("Internal", "the process ended before it was ready")
@@ -150,7 +145,8 @@ def _join_and_execute(child: _Child) -> NoReturn:
     preserved = range(3, 3 + child.preserve_fds)
     init.detach_from_parent(child.stdio, (link.fileno(), child.pidfd, *preserved))
     limits = init.raise_hard_limits(plan, child.warnings)
-    link.expect(wire.IN_CGROUP)
+    enter_cgroup(child.cgroup)
+    adjust_oom_score("self", plan.oom_score_adj, child.warnings.append)
     failpoint.hit("runtime-before-join")
     if child.flags:
         ns.setns(child.pidfd, child.flags)

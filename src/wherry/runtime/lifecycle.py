@@ -7,7 +7,7 @@ and the work in the child run beside the parent's own: the cgroup is made while 
     unshare(NEWPID, NEWTIME), fork  ───────▶ plan (pure; made before the fork where the parent needs it)
     [user namespace: writes the maps]        joins and makes the other namespaces
                                              root file system, mounts, /dev
-    makes the cgroup, puts the child in ───▶ cgroup namespace and mounts
+    makes the cgroup ──────────────────────▶ enters it; cgroup namespace and mounts
     [hooks] ◀──────────────────────────────▶ [createContainer hooks]
                                              pivot_root, settings, user, capabilities, seccomp
     Created ◀──── ready ──────────────────── waits at the gate
@@ -89,6 +89,7 @@ class _Child(NamedTuple):
     context: operations.Context
     state: hooks.State
     load_filter: init.LoadFilter | None
+    cgroup: Cgroup | None
     gate: Gate | None
     preserve_fds: int
 
@@ -135,6 +136,7 @@ def create(
         context,
         state,
         filter_loader(config, seccomp_filter),
+        None if namespaces.user else cgroup,
         gate,
         preserve_fds,
     )
@@ -316,8 +318,8 @@ def _accompany(
         adjust_oom_score(pid, (config.get("process") or {}).get("oomScoreAdj"), warn)
         if cgroup is not None:
             made = True
-            _enter_cgroup(cgroup, pid, config, warn)
-        link.send(wire.IN_CGROUP)
+            _make_cgroup(cgroup, pid if plan is not None and plan.namespaces.user else None, config, warn)
+        link.send(wire.CGROUP_MADE)
         state = state._replace(pid=pid)
         fds = _until_ready(link, configured, state, warn)
         pidfd = pidfd_open(pid)
@@ -355,19 +357,36 @@ def _serve_helper(helper: int, link: wire.Wire, plan: spec.Plan, time_offsets: s
         raise
 
 
-def _enter_cgroup(cgroup: Cgroup, pid: int, config: dict[str, Any], warn: Callable[[str], None]) -> None:
+def _make_cgroup(cgroup: Cgroup, pid: int | None, config: dict[str, Any], warn: Callable[[str], None]) -> None:
+    """Make the cgroup; `pid` is a child that can't enter it by itself, being in a user namespace."""
     resources = (config.get("linux") or {}).get("resources") or {}
     try:
         for warning in cgroup.create(resources):
             warn(warning)
-        cgroup.attach(pid)
+        if pid is not None:
+            cgroup.attach(pid)
     except (OSError, ValueError) as error:
-        text = f"{error.filename}: {words(error)}" if isinstance(error, OSError) else str(error)
-        raise StartError("Internal", f"unable to apply cgroup configuration: {text}") from error
+        raise _cgroup_failure(error) from error
 
 
-def adjust_oom_score(pid: int, score: int | None, warn: Callable[[str], None]) -> None:
-    """Set how willingly the kernel kills `pid` when memory runs out; a score that may not be set is only warned of."""
+def _cgroup_failure(error: OSError | ValueError) -> StartError:
+    text = f"{error.filename}: {words(error)}" if isinstance(error, OSError) else str(error)
+    return StartError("Internal", f"unable to apply cgroup configuration: {text}")
+
+
+def enter_cgroup(cgroup: Cgroup | None) -> None:
+    """Move the caller. Moved by its parent, it would keep that one waiting for a grace period of the kernel (5 ms)."""
+    if cgroup is None:
+        return
+    try:
+        cgroup.attach(0)
+    except OSError as error:
+        raise _cgroup_failure(error) from None
+
+
+def adjust_oom_score(pid: int | str, score: int | None, warn: Callable[[str], None]) -> None:
+    """Set how willingly the kernel kills `pid` (or "self") when memory runs out; a score that may not be set is only
+    warned of."""
     if score is None:
         return
     try:
@@ -472,7 +491,7 @@ def _user_last(entry: tuple[int, str]) -> bool:
 
 
 def _become_init(child: _Child) -> None:
-    namespaces, context, link = child.namespaces, child.context, child.link
+    namespaces, context = child.namespaces, child.context
     init.detach_from_parent(child.stdio, _kept(child))
     plan = child.make_plan()
     context.root_path = plan.root_path
@@ -485,7 +504,7 @@ def _become_init(child: _Child) -> None:
             if flag != ns.CLONE_NEWPID:
                 _join(flag, path)
     ns.unshare(namespaces.new & ~_SEPARATE)
-    context.enter_cgroup = functools.partial(link.expect, wire.IN_CGROUP)
+    context.enter_cgroup = functools.partial(_await_cgroup, child)
     failpoint.hit("runtime-before-mounts")
     operations.apply_all(plan.root, context)
     operations.apply_all(plan.mounts, context)
@@ -497,6 +516,11 @@ def _become_init(child: _Child) -> None:
     operations.apply_all((plan.pivot,), context)
     operations.apply_all(plan.settings, context)
     _finish(child, plan, limits)
+
+
+def _await_cgroup(child: _Child) -> None:
+    child.link.expect(wire.CGROUP_MADE)
+    enter_cgroup(child.cgroup)
 
 
 def _run_hooks(child: _Child, plan: spec.Plan) -> None:
