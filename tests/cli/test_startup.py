@@ -26,7 +26,17 @@ HEAVY = {
 }
 
 
-@pytest.mark.parametrize("arguments", [["ps"], ["create", "c-img", "true"], ["stop", "web"], ["inspect", "web"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ps"],
+        ["create", "--add-host", "a:1.2.3.4", "c-img", "true"],
+        ["run", "-d", "c-img", "true"],
+        ["exec", "-d", "-e", "A=b", "web", "true"],
+        ["stop", "web"],
+        ["inspect", "web"],
+    ],
+)
 def test_no_command_imports_what_is_slow(arguments, tmp_path):
     program = (
         "import sys; from wherry.cli.main import run; code = run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
@@ -54,10 +64,10 @@ def default_socket(tmp_path, monkeypatch):
 
 
 def test_engine_is_started_when_none_answers(default_socket, wherry, monkeypatch, tmp_path):
-    here = os.path.dirname(os.path.abspath(__file__))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     script = (
-        f"import sys; sys.path.insert(0, {here!r}); from fake_engine import FakeEngine; "
-        f"from output_cases import routes; print('up', flush=True); FakeEngine({default_socket!r}, routes()); "
+        f"import sys; sys.path.insert(0, {root!r}); from tests.cli.fake_engine import FakeEngine; "
+        f"from tests.cli.output_cases import routes; FakeEngine({default_socket!r}, routes()); "
         f"import time, os; [time.sleep(0.05) for _ in iter(lambda: os.path.exists({default_socket!r}), False)]"
     )
     monkeypatch.setattr("wherry.cli.autostart.COMMAND", ("-c", script))

@@ -112,13 +112,9 @@ def test_order_streams_and_exit_code(engine):
     process = start(fake, "run", "--rm", "c-img", "x")
     out, err = process.communicate(timeout=20)
     assert (out, err, process.returncode) == (b"out\nend", b"err\n", 7)
-    assert paths(fake) == [
-        "HEAD /_ping",
-        "POST /containers/create",
-        "POST /containers/ID/attach",
-        "POST /containers/ID/wait",
-        "POST /containers/ID/start",
-    ]
+    first, *side_by_side, last = paths(fake)
+    assert (first, last) == ("POST /containers/create", "POST /containers/ID/start")
+    assert sorted(side_by_side) == ["POST /containers/ID/attach", "POST /containers/ID/wait"]
     queries = {r.path.rpartition("/")[2]: r.query for r in fake.requests}
     assert queries["attach"] == "stream=1&stdout=1&stderr=1"
     assert queries["wait"] == "condition=removed"

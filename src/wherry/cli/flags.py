@@ -7,7 +7,6 @@ command says so (`run`, `exec`); values are checked as they are met, so that the
 from __future__ import annotations
 
 from wherry.cli.errors import FlagError, HelpRequested, ValueRefused
-from wherry.cli.goquote import quote, quote_rune
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +77,17 @@ class Parsed:
         return self.values[name]
 
 
+def lazy(name: str) -> Callable[[str], Any]:
+    """A parser "module:function" of wherry.cli.options, imported when the flag is first met."""
+    module, _, function = name.partition(":")
+
+    def parse(text: str) -> Any:
+        found = __import__(f"wherry.cli.options.{module}", fromlist=(function,))
+        return getattr(found, function)(text)
+
+    return parse
+
+
 class FlagSet:
     """The flags of one command; `interspersed` says whether flags may follow arguments."""
 
@@ -137,7 +147,7 @@ class FlagSet:
             if flag is None:
                 if letter == "h":
                     raise HelpRequested("Flag shorthand -h has been deprecated, use --help\n")
-                raise FlagError(f"unknown shorthand flag: {quote_rune(letter)} in -{shorts}")
+                raise FlagError(f"unknown shorthand flag: {_quoted_rune(letter)} in -{shorts}")
             if len(shorts) > 2 and shorts[1] == "=":
                 value, after = shorts[2:], ""
             elif flag.kind == "bool":
@@ -147,7 +157,7 @@ class FlagSet:
             elif rest:
                 value, after = rest.pop(), ""
             else:
-                raise FlagError(f"flag needs an argument: {quote_rune(letter)} in -{shorts}")
+                raise FlagError(f"flag needs an argument: {_quoted_rune(letter)} in -{shorts}")
             self._set(flag, value)
             shorts = after
 
@@ -158,6 +168,8 @@ class FlagSet:
             else:
                 value = flag.parse(text) if flag.parse else _parse_kind(flag.kind, text)
         except ValueRefused as refusal:
+            from wherry.cli.goquote import quote
+
             raise FlagError(f"invalid argument {quote(text)} for {quote(flag.describe())} flag: {refusal}") from None
         if flag.name == "help":
             if value:
@@ -171,6 +183,12 @@ class FlagSet:
             self._given.setdefault(flag.stores, {})[key] = content
         else:
             self._given[flag.stores] = value
+
+
+def _quoted_rune(letter: str) -> str:
+    from wherry.cli.goquote import quote_rune
+
+    return quote_rune(letter)
 
 
 def _parse_kind(kind: str, text: str) -> Any:

@@ -56,15 +56,15 @@ class Interaction:
         if self._signals:
             self._signals.close()
 
-    def attach(self, *, stdin: bool, stdout: bool, stderr: bool, logs: bool = False) -> None:
-        """Attach to the container's streams; raises ClientError."""
+    def attach(self, *, stdin: bool, stdout: bool, stderr: bool, condition: str) -> None:
+        """Attach to the container's streams, and ask for its exit status before there can be one, for exit_status()
+        to collect: when it is "removed", at its "next-exit", or of the exit that was ("" too). Raises ClientError."""
         query = {"stream": "1"}
         query.update((name, "1") for name, on in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)) if on)
         if self._detach_keys:
             query["detachKeys"] = self._detach_keys
-        if logs:
-            query["logs"] = "1"
-        response = self._session.engine.hijack(f"/containers/{self._container}/attach", query)
+        path = f"/containers/{self._container}/attach"
+        response = self._session.engine.hijack(path, query, meanwhile=lambda: self._watch_exit(condition))
         self.converse(response, stdin=stdin, stdout=stdout, stderr=stderr)
 
     def converse(self, response: Response, *, stdin: bool, stdout: bool, stderr: bool) -> None:
@@ -86,8 +86,7 @@ class Interaction:
             on_signal=self._on_signal,
         )
 
-    def watch_exit(self, condition: str) -> None:
-        """Ask for the exit status before there can be one; exit_status() collects it."""
+    def _watch_exit(self, condition: str) -> None:
         path = f"/containers/{self._container}/wait"
         self._waiting = self._session.engine.request("POST", path, {"condition": condition} if condition else None)
 
@@ -145,7 +144,7 @@ class Interaction:
         return self._conversation.detached
 
     def exit_status(self) -> int:
-        """The exit code that watch_exit() asked for; 125 when the engine could not tell it."""
+        """The exit code that attach() asked for; 125 when the engine could not tell it."""
         assert self._waiting is not None
         from wherry.client.jsontext import loads
 

@@ -76,7 +76,7 @@ class Session:
             engine = Engine(self.endpoint, os.environ.get("DOCKER_API_VERSION", ""), "wherry/0.1.0 (linux)")
             if self.endpoint.is_default and self.flags.get("autostart", True):
                 try:
-                    engine.ping()
+                    engine.reach()
                 except ConnectionFailed:
                     from wherry.cli.autostart import start_engine
 

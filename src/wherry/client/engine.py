@@ -9,7 +9,7 @@ from wherry.client.transport import connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from wherry.client.endpoints import Endpoint
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     Query = dict[str, str] | list[tuple[str, str]] | None
 
 MAX_VERSION = "1.51"
+MAX_PARALLEL = 50
+"""How many requests of one command are under way at once, as with Docker's CLI."""
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
 
 
@@ -35,7 +37,12 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 class Engine:
-    """A client of the engine at `endpoint`. `version` pins the API version; otherwise the first request negotiates."""
+    """A client of the engine at `endpoint`. `version` pins the API version.
+
+    Otherwise requests are made with the newest version we know, and the first reply, whose header names the engine's
+    own, settles which one it is from then on: no request is spent on asking. An engine that is older refuses the first
+    one (400, nothing done), which is then repeated.
+    """
 
     def __init__(self, endpoint: Endpoint, version: str = "", user_agent: str = "wherry") -> None:
         self.endpoint = endpoint
@@ -61,10 +68,29 @@ class Engine:
         self._release(response)
         if response.status >= 400:
             self._raise(response, b"")
-        if not self._version:
-            theirs = response.headers.get("api-version") or "1.24"
-            self._version = min(theirs, MAX_VERSION, key=version_key)
+        self._settle(response.headers.get("api-version") or "1.24")
         return response.headers
+
+    def reach(self) -> None:
+        """Connect, for the next request to use; raises ConnectionFailed."""
+        if not self._idle:
+            self._idle.append(self._connect())
+
+    def _settle(self, theirs: str | None) -> None:
+        if theirs and not self._version:
+            self._version = min(theirs, MAX_VERSION, key=version_key)
+
+    def _versioned(self, ask: Callable[[str], Response]) -> Response:
+        """`ask(prefix)` with the prefix of the version in use; twice where the first reply teaches us another one."""
+        assumed = self._version or MAX_VERSION
+        response = ask(f"/v{assumed}")
+        if self._version:
+            return response
+        self._settle(response.headers.get("api-version"))
+        if response.status != 400 or self.version == assumed:
+            return response
+        response.connection.close()
+        return ask(f"/v{self.version}")
 
     def request(
         self,
@@ -75,27 +101,39 @@ class Engine:
         *,
         headers: dict[str, str] | None = None,
         accept: tuple[int, ...] = (),
+        meanwhile: Callable[[], None] | None = None,
     ) -> Response:
         """Send a request and return the response, body unread. Statuses of 400 and above raise APIError.
 
         `body` is a JSON value, or bytes or an iterable of bytes to be sent as they are. `accept` names error statuses
-        that are results here.
+        that are results here. `meanwhile` is called between sending and reading.
         """
         extra = dict(headers or {})
         payload: bytes | Iterable[bytes] | None = body
         if body is not None and (isinstance(body, (dict, list, str)) or not hasattr(body, "__iter__")):
             payload = dumps(body).encode("utf-8", "surrogateescape")
             extra["Content-Type"] = "application/json"
-        response = self._roundtrip(method, f"/v{self.version}{path}", query, payload, extra)
+        if not (payload is None or isinstance(payload, bytes)):
+            _ = self.version  # a stream cannot be sent twice
+        response = self._versioned(
+            lambda prefix: self._roundtrip(method, prefix + path, query, payload, extra, meanwhile)
+        )
         if response.status >= 400 and response.status not in accept:
             data = response.read()
             self._release(response)
             self._raise(response, data)
         return response
 
-    def json(self, method: str, path: str, query: Query = None, body: Any = None) -> Any:
+    def json(
+        self,
+        method: str,
+        path: str,
+        query: Query = None,
+        body: Any = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Any:
         """A request whose reply is JSON, decoded (None when empty)."""
-        response = self.request(method, path, query, body)
+        response = self.request(method, path, query, body, meanwhile=meanwhile)
         data = response.read()
         self._release(response)
         return loads(data) if data else None
@@ -107,20 +145,32 @@ class Engine:
         self._release(response)
         return response.status
 
-    def request_all(self, requests: Iterable[tuple[str, str, dict[str, str] | None]]) -> list[Callable[[], Response]]:
-        """Send (method, path, query) requests without bodies all at once, each on a connection of its own.
+    def request_all(
+        self, requests: Iterable[tuple[str, str, dict[str, str] | None]]
+    ) -> Iterator[Callable[[], Response]]:
+        """Send (method, path, query) requests without bodies side by side, MAX_PARALLEL of them at most.
 
-        Returns a function per request that waits for its response and returns it, body unread, or raises APIError.
+        Yields a function per request, to be called before the next is asked for: it waits for the response and
+        returns it, body unread, or raises APIError.
         """
-        version = self.version
-        waiting = []
-        for method, path, query in requests:
-            connection = self._idle.pop() if self._idle else self._connect()
-            connection.send_request(method, self._target(f"/v{version}{path}", query), self._headers(None), None)
-            waiting.append(self._collector(connection, method))
-        return waiting
+        listed = list(requests)
+        if len(listed) == 1:
+            method, path, query = listed[0]
+            yield lambda: self.request(method, path, query)
+            return
+        prefix = f"/v{self.version}"
+        waiting: list[Callable[[], Response]] = []
+        for method, path, query in listed:
+            waiting.append(self._begin(method, prefix + path, query))
+            if len(waiting) == MAX_PARALLEL:
+                yield waiting.pop(0)
+        yield from waiting
 
-    def _collector(self, connection: Connection, method: str) -> Callable[[], Response]:
+    def _begin(self, method: str, path: str, query: Query) -> Callable[[], Response]:
+        """Send a request on a connection of its own; the function returned collects the response."""
+        connection = self._idle.pop() if self._idle else self._connect()
+        connection.send_request(method, self._target(path, query), self._headers(None), None)
+
         def collect() -> Response:
             response = connection.read_response(method)
             if response.status >= 400:
@@ -129,13 +179,19 @@ class Engine:
 
         return collect
 
-    def hijack(self, path: str, query: Query = None, body: Any = None) -> Response:
-        """POST with an upgrade; the reply's `connection` is the raw stream from then on. Raises APIError."""
+    def hijack(
+        self, path: str, query: Query = None, body: Any = None, meanwhile: Callable[[], None] | None = None
+    ) -> Response:
+        """POST with an upgrade; the reply's `connection` is the raw stream from then on. Raises APIError.
+
+        `meanwhile` is called between sending and reading: what we do there, we do while the engine works.
+        """
         headers = {"Connection": "Upgrade", "Upgrade": "tcp", "Content-Type": "application/json"}
         payload = dumps(body).encode() if body is not None else None
         connection = self._connect()
-        target = self._target(f"/v{self.version}{path}", query)
-        connection.send_request("POST", target, self._headers(headers), payload)
+        connection.send_request("POST", self._target(f"/v{self.version}{path}", query), self._headers(headers), payload)
+        if meanwhile:
+            meanwhile()
         response = connection.read_response("POST")
         if response.status not in (101, 200):
             self._raise(response, response.read())
@@ -166,13 +222,21 @@ class Engine:
         return {"Host": host, "User-Agent": self._user_agent, **(extra or {})}
 
     def _roundtrip(
-        self, method: str, path: str, query: Query, body: Any, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        query: Query,
+        body: Any,
+        headers: dict[str, str] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Response:
         target = self._target(path, query)
         reused = bool(self._idle)
         connection = self._idle.pop() if reused else self._connect()
         try:
             connection.send_request(method, target, self._headers(headers), body)
+            if meanwhile:
+                meanwhile()
             return connection.read_response(method)
         except (BrokenReply, ConnectionFailed) as error:
             connection.close()

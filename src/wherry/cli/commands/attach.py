@@ -41,8 +41,7 @@ def _run(session: Session, parsed: Parsed) -> int:
         proxy_signals=parsed["sig-proxy"] and not config["Tty"],
     )
     with interaction:
-        interaction.watch_exit("")
-        interaction.attach(stdin=stdin, stdout=True, stderr=True)
+        interaction.attach(stdin=stdin, stdout=True, stderr=True, condition="")
         interaction.provoke_redraw()
         interaction.follow_size()
         if interaction.relay():

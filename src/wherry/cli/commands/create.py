@@ -13,6 +13,7 @@ from wherry.client.errors import APIError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from wherry.cli.flags import Parsed
@@ -49,14 +50,17 @@ def prepare(session: Session, parsed: Parsed) -> dict[str, Any]:
         raise with_help(session, str(error), error.code) from None
 
 
-def create(session: Session, parsed: Parsed, body: dict[str, Any]) -> str:
-    """Create the container, pulling the image when it is missing; returns the id. Raises StatusError or ClientError."""
+def create(session: Session, parsed: Parsed, body: dict[str, Any], meanwhile: Callable[[], None] | None = None) -> str:
+    """Create the container, pulling the image when it is missing; returns the id. Raises StatusError or ClientError.
+
+    `meanwhile` is called while the engine creates.
+    """
     if not parsed["cidfile"]:
-        return _create(session, parsed, body)
+        return _create(session, parsed, body, meanwhile)
     cidfile = _open_cidfile(parsed["cidfile"])
     container = ""
     try:
-        container = _create(session, parsed, body)
+        container = _create(session, parsed, body, meanwhile)
         os.write(cidfile, container.encode())
         return container
     finally:
@@ -76,7 +80,7 @@ def _open_cidfile(path: str) -> int:
         raise StatusError(f"failed to create the container ID file: open {path}: {go_error(error)}") from None
 
 
-def _create(session: Session, parsed: Parsed, body: dict[str, Any]) -> str:
+def _create(session: Session, parsed: Parsed, body: dict[str, Any], meanwhile: Callable[[], None] | None = None) -> str:
     from wherry.cli.references import parse_any
 
     reference = parse_any(body["Image"])
@@ -88,7 +92,7 @@ def _create(session: Session, parsed: Parsed, body: dict[str, Any]) -> str:
     if parsed["pull"] == "always" and reference:
         _pull(session, reference, parsed)
     body["HostConfig"]["ConsoleSize"] = list(terminal_size(1))
-    reply = _post(session, parsed, body, query, reference)
+    reply = _post(session, parsed, body, query, reference, meanwhile)
     for warning in [*(reply.get("Warnings") or []), *_localhost_dns(parsed["dns"])]:
         session.err(f"WARNING: {warning}\n")
     container: str = reply["Id"]
@@ -96,10 +100,15 @@ def _create(session: Session, parsed: Parsed, body: dict[str, Any]) -> str:
 
 
 def _post(
-    session: Session, parsed: Parsed, body: dict[str, Any], query: dict[str, str], reference: Reference | None
+    session: Session,
+    parsed: Parsed,
+    body: dict[str, Any],
+    query: dict[str, str],
+    reference: Reference | None,
+    meanwhile: Callable[[], None] | None,
 ) -> Any:
     try:
-        return session.engine.json("POST", "/containers/create", query, body)
+        return session.engine.json("POST", "/containers/create", query, body, meanwhile)
     except APIError as error:
         if error.status != 404 or reference is None or parsed["pull"] != "missing":
             raise

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from os import isatty
+
 from wherry.cli.command import Command
 from wherry.cli.errors import StatusError
-from wherry.cli.flags import Flag
-from wherry.cli.interaction import Interaction
-from wherry.cli.options.create_flags import lazy
+from wherry.cli.flags import Flag, lazy
 from wherry.cli.session import terminal_size
-from wherry.cli.terminal import is_terminal
 from wherry.client.engine import quote
 
 TYPE_CHECKING = False
@@ -47,7 +46,7 @@ def _body(session: Session, parsed: Parsed) -> dict[str, Any]:
 def _run(session: Session, parsed: Parsed) -> int:
     body = _body(session, parsed)
     name = quote(parsed.arguments[0], "/:")
-    if body["AttachStdin"] and parsed["tty"] and not is_terminal(0):
+    if body["AttachStdin"] and parsed["tty"] and not isatty(0):
         session.engine.call("GET", f"/containers/{name}/json")  # that there is none would be the better reason
         raise StatusError("the input device is not a TTY")
     identifier = session.engine.json("POST", f"/containers/{name}/exec", None, body).get("Id")
@@ -57,17 +56,24 @@ def _run(session: Session, parsed: Parsed) -> int:
         start = {"Detach": True, "Tty": parsed["tty"], "ConsoleSize": body["ConsoleSize"]}
         return session.engine.call("POST", f"/exec/{identifier}/start", None, start) >= 400
     start = {"Detach": False, "Tty": parsed["tty"], "ConsoleSize": body["ConsoleSize"]}
+    response = session.engine.hijack(f"/exec/{identifier}/start", None, start, _load_interaction)
+    from wherry.cli.interaction import Interaction
+
     interaction = Interaction(
         session, name, tty=parsed["tty"], detach_keys=parsed["detach-keys"], resize_path=f"/exec/{identifier}/resize"
     )
     with interaction:
-        response = session.engine.hijack(f"/exec/{identifier}/start", None, start)
         interaction.converse(response, stdin=body["AttachStdin"], stdout=True, stderr=True)
         interaction.follow_size()
         if interaction.relay():
             raise StatusError("read escape sequence")
     code: int = session.engine.json("GET", f"/exec/{identifier}/json").get("ExitCode") or 0
     return code
+
+
+def _load_interaction() -> None:
+    """What is needed once the process runs, imported while the engine starts it."""
+    import wherry.cli.interaction  # noqa: F401 - for _run to find
 
 
 FLAGS = (

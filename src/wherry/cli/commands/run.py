@@ -6,7 +6,6 @@ from wherry.cli.command import Command
 from wherry.cli.commands.create import create, prepare, with_help
 from wherry.cli.errors import StatusError
 from wherry.cli.flags import Flag
-from wherry.cli.interaction import Interaction
 from wherry.cli.options.create_flags import FLAGS as CREATE_FLAGS
 from wherry.client.errors import ClientError
 
@@ -39,8 +38,9 @@ def _run(session: Session, parsed: Parsed) -> int:
     else:
         check_terminal(attach_stdin=body["AttachStdin"], tty=body["Tty"])
     try:
-        container = create(session, parsed, body)
-        if not (body["AttachStdin"] or body["AttachStdout"] or body["AttachStderr"]):
+        attached = body["AttachStdin"] or body["AttachStdout"] or body["AttachStderr"]
+        container = create(session, parsed, body, _load_interaction if attached else None)
+        if not attached:
             session.engine.call("POST", f"/containers/{container}/start")
             session.out(f"{container}\n")
             return 0
@@ -68,13 +68,25 @@ def exit_code(message: str) -> int:
     return 126 if "permission denied" in words or "is a directory" in words else 125
 
 
+def _load_interaction() -> None:
+    """What is needed once the container is there, imported while the engine makes it."""
+    import wherry.cli.interaction
+    import wherry.cli.signals  # noqa: F401 - for the interaction to find
+
+
 def _attached(session: Session, parsed: Parsed, body: dict[str, Any], container: str) -> int:
+    from wherry.cli.interaction import Interaction
+
     interaction = Interaction(
         session, container, tty=body["Tty"], detach_keys=parsed["detach-keys"], proxy_signals=parsed["sig-proxy"]
     )
     with interaction:
-        interaction.attach(stdin=body["AttachStdin"], stdout=body["AttachStdout"], stderr=body["AttachStderr"])
-        interaction.watch_exit("removed" if parsed["rm"] else "next-exit")
+        interaction.attach(
+            stdin=body["AttachStdin"],
+            stdout=body["AttachStdout"],
+            stderr=body["AttachStderr"],
+            condition="removed" if parsed["rm"] else "next-exit",
+        )
         interaction.send_early_input()
         try:
             session.engine.call("POST", f"/containers/{container}/start")

@@ -50,8 +50,8 @@ def _start_attached(session: Session, parsed: Parsed, name: str, query: dict[str
         session, container, tty=config["Tty"], detach_keys=parsed["detach-keys"], proxy_signals=not config["Tty"]
     )
     with interaction:
-        interaction.attach(stdin=stdin, stdout=True, stderr=True)
-        interaction.watch_exit("removed" if found["HostConfig"].get("AutoRemove") else "next-exit")
+        condition = "removed" if found["HostConfig"].get("AutoRemove") else "next-exit"
+        interaction.attach(stdin=stdin, stdout=True, stderr=True, condition=condition)
         interaction.send_early_input()
         try:
             session.engine.call("POST", f"/containers/{container}/start", query)

@@ -2,24 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.cli.flags import Flag
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-
-def lazy(name: str) -> Callable[[str], Any]:
-    """A parser "module:function" of this package, imported when the flag is first met."""
-    module, _, function = name.partition(":")
-
-    def parse(text: str) -> Any:
-        from importlib import import_module
-
-        return getattr(import_module(f"wherry.cli.options.{module}"), function)(text)
-
-    return parse
+from wherry.cli.flags import Flag, lazy
 
 
 def _swap(text: str) -> int:
