@@ -1,9 +1,7 @@
 """linux/: descriptors in messages, sealed files, inotify."""
 
-import errno
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -83,10 +81,8 @@ def test_a_copy_of_the_interpreter_runs_and_cannot_be_overwritten():
         check=True,
     )
     assert done.stdout.startswith(b"/memfd:wherry-python")
-    with pytest.raises(OSError, match="") as caught:
+    with pytest.raises(OSError, match=r"not permitted|busy"):
         os.close(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_TRUNC))
-    assert caught.value.errno in (errno.EPERM, errno.ETXTBSY)
-    assert sys.version_info >= (3, 11)
     os.close(fd)
 
 
