@@ -261,16 +261,17 @@ class ContainerStore:
         """Let a container whose row is written be found."""
         self._entries[record.id] = Entry(record)
 
-    def save(self, record: Container) -> None:
-        """Write a changed record durably."""
+    def save(self, record: Container, *, durable: bool = True) -> None:
+        """Write a changed record; see `Database.transaction` for `durable`."""
         self._db.execute(
             "UPDATE containers SET name = ?, status = ?, image_id = ?, record = ? WHERE id = ?",
             (record.name, record.state.status, record.image_id, _encode(record), record.id),
+            durable=durable,
         )
 
     def forget(self, entry: Entry) -> None:
-        """Delete the row and free the name."""
-        self._db.execute("DELETE FROM containers WHERE id = ?", (entry.id,))
+        """Delete the row and free the name. The row says "removing", durably: if it came back, it would go again."""
+        self._db.execute("DELETE FROM containers WHERE id = ?", (entry.id,), durable=False)
         self._entries.pop(entry.id, None)
         self.release_name(entry.record.name, entry.id)
 

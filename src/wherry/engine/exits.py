@@ -127,7 +127,7 @@ async def apply_exit(engine: "Engine", entry: Entry, found: Exit, *, policy: boo
     state.status = "restarting" if again else "exited"
     hit("engine.exit.before_row")
     if not record.host_config.AutoRemove:
-        engine.save(record)
+        engine.save(record, durable=False)  # the exit record is, and tells it again
     hit("engine.exit.after_row")
     engine.publish(record, "die", {"exitCode": str(found.code), "execDuration": str(ran_s)})
     entry.wake(removal=False)

@@ -67,7 +67,8 @@ async def launch(engine: "Engine", entry: Entry) -> None:
         if shown is error:
             raise
         raise shown from error
-    engine.save(record)
+    # A power cut ends the container too; only a restart policy wants to know afterwards that it had been started.
+    engine.save(record, durable=record.host_config.RestartPolicy.Name not in ("", "no"))
     hit("engine.start.after_row")
     engine.publish(record, "start")
 

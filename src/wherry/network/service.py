@@ -187,7 +187,7 @@ class NetworkService:
         """Give the endpoint its address and ports, and write the rows."""
         published: list[PublishedPort] = []
         try:
-            with self.records.db.transaction() as tx:
+            with self.records.db.transaction(durable=False) as tx:  # no namespace outlives a power cut
                 if self._bridge and endpoint.mac:
                     endpoint.ipv4 = self._addresses.allocate(tx, self._bridge, request.ipv4)
                     published = self._ports.choose(tx, request.container_id, endpoint.ipv4, wishes)

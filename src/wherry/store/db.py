@@ -1,7 +1,9 @@
 """The state database: SQLite in WAL mode with synchronous=FULL, one writer.
 
 Rules: content is fsynced before the row that names it is written; every change of metadata is one `transaction()`;
-reads are direct. Each room owns its tables and hands `open_database` its migrations; a migration, once released, is
+reads are direct. A change whose loss in a power cut is repaired anyway (what ran is not running any more, an exit is in
+its record) may be made without waiting for the disk: `durable=False`. It is as atomic and as ordered as the others.
+Each room owns its tables and hands `open_database` its migrations; a migration, once released, is
 never edited, only followed by another.
 """
 
@@ -32,25 +34,34 @@ class Database:
             self._connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One atomic change: committed durably when the block ends, rolled back whole when it raises. Nested use
-        joins the outer transaction."""
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """One atomic change: committed when the block ends, rolled back whole when it raises. `durable` waits until a
+        power cut can't take it back. Nested use joins the outer transaction."""
         with self._lock:
             if self._connection.in_transaction:
                 yield self._connection
                 return
-            self._connection.execute("BEGIN IMMEDIATE")
+            if not durable:
+                self._connection.execute("PRAGMA synchronous=NORMAL")
             try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+                yield from self._commit()
+            finally:
+                if not durable:
+                    self._connection.execute("PRAGMA synchronous=FULL")
 
-    def execute(self, sql: str, parameters: Sequence[object] = ()) -> int:
-        """Run one changing statement durably; return the number of rows it changed."""
-        with self._lock:
-            return self._connection.execute(sql, parameters).rowcount
+    def _commit(self) -> Iterator[sqlite3.Connection]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def execute(self, sql: str, parameters: Sequence[object] = (), *, durable: bool = True) -> int:
+        """Run one changing statement; return the number of rows it changed."""
+        with self.transaction(durable=durable) as tx:
+            return tx.execute(sql, parameters).rowcount
 
     def all(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """All rows of a query."""
