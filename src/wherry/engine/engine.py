@@ -183,9 +183,9 @@ class Engine:
 
     # Records and events
 
-    def save(self, record: Container) -> None:
-        """Write a changed record durably."""
-        self.containers.save(record)
+    def save(self, record: Container, *, durable: bool = True) -> None:
+        """Write a changed record; see `Database.transaction` for `durable`."""
+        self.containers.save(record, durable=durable)
 
     def publish(self, record: Container, action: str, extra: dict[str, str] | None = None) -> None:
         """A container event, with Docker's attributes: the labels, image, name, and `extra`."""
