@@ -216,10 +216,10 @@ async def until(condition: Any, timeout_s: float = 10) -> None:
             await asyncio.sleep(0.005)
 
 
-def monitors_of(directory: Path, spawner: int = 0) -> list[int]:
-    """Monitors, resting or not, and helpers made by a spawner whose log lies under `directory`."""
+def monitors_of(directory: Path) -> list[int]:
+    """Spawners whose log lies in `directory`, and the monitors and helpers they made."""
     processes = [entry for entry in os.listdir("/proc") if entry.isdigit()]
-    return [int(p) for p in processes if int(p) != spawner and _stderr(p) == str(directory / "spawner.log")]
+    return [int(p) for p in processes if _stderr(p) == str(directory / "spawner.log")]
 
 
 def _stderr(pid: str) -> str:

@@ -242,8 +242,8 @@ def test_failed_creation_leaves_nothing(play):
         assert not os.path.exists(request["socket"])
         assert not os.path.exists(request["exit_record"])
         assert lab.spawner
-        spawner = lab.spawner.pid
-        await until(lambda: not monitors_of(lab.tmp, spawner))
+        await lab.spawner.close()
+        await until(lambda: not monitors_of(lab.tmp))
 
     play(scenario)
 

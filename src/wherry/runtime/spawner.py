@@ -14,7 +14,7 @@ import os
 import signal
 import struct
 import sys
-from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, socket
+from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, socket
 from collections.abc import Callable
 
 from wherry.linux import fdpass, prctl
@@ -38,33 +38,58 @@ def main(fd: int) -> None:
     lifecycle.host_facts()
     signal.signal(signal.SIGCHLD, _reaper(os.getpid()))
     _freeze()
-    fdpass.send(connection, HELLO)
     _serve(connection)
 
 
 def _serve(connection: socket) -> None:
-    """Fork a monitor per record. All in one function with local names: what is touched here between two forks is
-    memory that no monitor shares any more."""
-    recvmsg, fork, close, integers = connection.recvmsg, os.fork, os.close, struct.Struct("i").iter_unpack
+    """Give each record to the monitor that waits for one, and fork the next: whoever asks need not wait for that.
+    What is touched here between two forks is memory that no monitor shares any more."""
+    recvmsg, close, integers = connection.recvmsg, os.close, struct.Struct("i").iter_unpack
     size, space, flags = protocol.LARGEST_RECORD, CMSG_SPACE(fdpass.MAX_FDS * 4), MSG_CMSG_CLOEXEC
+    spare = _spare(connection)
+    fdpass.send(connection, HELLO)
     while True:
         record, control, _, _ = recvmsg(size, space, flags)
         if not record:
             return
         if not control:
             continue
-        fds = [fd for (fd,) in integers(control[0][2])]
-        try:
-            pid = fork()
-        except OSError as error:
-            _refuse(fds[0], error)
-            pid = -1
-        if pid == 0:
-            connection.close()
-            monitor_main(record, fds)
-        for fd in fds:
+        if not _give(spare, record, control):
+            spare = _spare(connection)
+            if not _give(spare, record, control):
+                _refuse(control)
+        for (fd,) in integers(control[0][2]):
             close(fd)
-        del record, control, fds
+        del record, control
+        spare = _spare(connection)
+
+
+def _spare(connection: socket) -> socket | None:
+    """Fork a monitor that waits for a record; returns the connection to it, None when there is no room for it."""
+    link, theirs = fdpass.pair()
+    try:
+        pid = os.fork()
+    except OSError:
+        return None
+    if pid == 0:
+        connection.close()
+        link.close()
+        monitor_main(theirs)
+    theirs.close()
+    return link
+
+
+def _give(spare: socket | None, record: bytes, control: list[tuple[int, int, bytes]]) -> bool:
+    """Pass on a record with its descriptors; false when nobody takes it."""
+    if spare is None:
+        return False
+    try:
+        spare.sendmsg([record], control, MSG_NOSIGNAL)
+    except OSError:
+        return False
+    finally:
+        spare.close()
+    return True
 
 
 def _reaper(spawner: int) -> Callable[[int, object], None]:
@@ -90,9 +115,10 @@ def _freeze() -> None:
     gc.disable()
 
 
-def _refuse(fd: int, error: OSError) -> None:
-    message = {"re": 0, "error": {"kind": "Unavailable", "message": f"cannot fork a monitor: {error.strerror}"}}
-    reply = socket(fileno=os.dup(fd))
+def _refuse(control: list[tuple[int, int, bytes]]) -> None:
+    """Answer in a monitor's place: its end of the control connection is the first descriptor."""
+    message = {"re": 0, "error": {"kind": "Unavailable", "message": "cannot fork a process for the container"}}
+    reply = socket(fileno=os.dup(struct.unpack_from("i", control[0][2])[0]))
     try:
         protocol.send(reply, protocol.encode(message), wait=False)
     except OSError:

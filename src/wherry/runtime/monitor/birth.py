@@ -168,13 +168,18 @@ class Kept(NamedTuple):
     filter: int
 
 
-def create(link: socket, record: bytes, fds: list[int]) -> None:
-    """In the helper of a new monitor: make the container that `record` asks for, hand over to the monitor, and answer
-    the daemon, whatever happens.
+def create(link: socket, source: socket) -> None:
+    """In the helper of a new monitor: wait for a request, make the container it asks for, hand over to the monitor, and
+    answer the daemon, whatever happens. Without a request, the spawner has ended: nothing happens.
 
     The handing-over is REST or WORK, a byte with how many of the descriptors to watch, and {"head", "kept", "pid",
     "started_at"}; with it come the descriptors of `Kept`, and the clients'.
     """
+    received = protocol.receive(source)
+    source.close()
+    if received is None:
+        return
+    record, fds = received
     connection = socket(fileno=fds.pop(0))
     try:
         answer = {"re": 0, "ok": _create(link, connection, record, fds)}

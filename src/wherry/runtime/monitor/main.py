@@ -1,6 +1,7 @@
 """The life of a monitor process, from the spawner's fork to its exit.
 
-    born      a helper makes the container and hands over what the monitor keeps (`birth`)
+    spare     its helper waits for a container to make
+    born      the helper makes the container and hands over what the monitor keeps (`birth`)
     resting   nothing has happened yet: the descriptors are polled, and nothing else of the process's memory is touched
     at work   the supervisor, for the rest of the container's life, from the first output, request or end
 
@@ -27,12 +28,12 @@ from wherry.runtime.monitor.supervisor import Supervisor
 _PEEK = _socket.MSG_PEEK | _socket.MSG_DONTWAIT
 
 
-def main(record: bytes, fds: list[int]) -> NoReturn:
-    """Be the monitor of the container that `record` asks for; `fds` are the control connection, the clients' sockets
-    and the request's files. Called in a forked process; never returns."""
+def main(source: _socket.socket) -> NoReturn:
+    """Be the monitor of the container that the record to come from `source` asks for; with it come the control
+    connection, the clients' sockets and the request's files. Called in a forked process; never returns."""
     code = 1
     try:
-        code = _live(record, fds)
+        code = _live(source)
     except BaseException:
         traceback.print_exc(file=sys.stderr)
     finally:
@@ -44,7 +45,6 @@ def main(record: bytes, fds: list[int]) -> NoReturn:
 # those made together lie together: what an idle monitor has touched is little more than these.
 _setsid = partial(os.setsid)
 _fork = partial(os.fork)
-_close = partial(os.close)
 _pair = partial(_socket.socketpair, _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
 _receive = partial(_socket.socket.recvmsg)
 _RECEIVE = (protocol.LARGEST_RECORD, _socket.CMSG_SPACE(fdpass.MAX_FDS * 4), _socket.MSG_CMSG_CLOEXEC)
@@ -54,17 +54,16 @@ _new_poll = partial(select.poll)
 _REST = birth.REST[0]
 
 
-def _live(record: bytes, fds: list[int]) -> int:
+def _live(source: _socket.socket) -> int:
     _setsid()
     become_subreaper()
     ours, theirs = _pair()
     pid = _fork()
     if not pid:
         ours.close()
-        birth.be_helper(theirs, lambda: birth.create(theirs, record, fds))
+        birth.be_helper(theirs, lambda: birth.create(theirs, source))
     theirs.close()
-    for fd in fds:
-        _close(fd)
+    source.close()
     state, control, _, _ = _receive(ours, *_RECEIVE)
     if not state:
         _wait(pid, 0)
