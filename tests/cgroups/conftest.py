@@ -37,8 +37,9 @@ def cgroup(hierarchies):
     made = open_cgroup(f"{parent}/c{next(_numbers)}", hierarchies)
     yield made
     made.thaw()
+    inside = made.pids()
     made.kill()
-    reap()
+    reap(inside)
     made.remove()
     open_cgroup(parent, hierarchies).remove()
 
@@ -85,12 +86,13 @@ def finish(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def reap():
-    try:
-        while os.waitpid(-1, 0)[0]:
+def reap(pids):
+    """Wait for those of `pids` that are children of ours and not waited for yet."""
+    for pid in pids:
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
             pass
-    except ChildProcessError:
-        pass
 
 
 def value(cgroup, controller, name):

@@ -8,13 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.logs.lab import DRIVERS, T0, fetch, framed, writer
+from tests.logs.lab import DRIVERS, T0, Forks, fetch, framed, writer
 from wherry.runtime.logs.jsonfile import JsonFormat
 from wherry.runtime.logs.reader import Cursor, Query, read
 from wherry.runtime.logs.stamp import Clock
 
 entries = st.lists(
-    st.tuples(st.sampled_from([1, 2]), st.sampled_from([b"a\n", b"bb\n", b"\n", b"c" * 150 + b"\n", b"x\ny\nz\n", b"line\n" * 60])),
+    st.tuples(
+        st.sampled_from([1, 2]),
+        st.sampled_from([b"a\n", b"bb\n", b"\n", b"c" * 150 + b"\n", b"x\ny\nz\n", b"line\n" * 60]),
+    ),
     max_size=40,
 )
 
@@ -47,11 +50,12 @@ def model(
 )
 def test_reading_agrees_with_a_model(tmp_path_factory, driver, wrote, tail, since, until, want, max_size, compress):
     path = tmp_path_factory.mktemp("log") / "log"
-    log = writer(path, driver, max_size=max_size, max_file=1000, compress=compress)
+    forks = Forks()
+    log = writer(path, driver, forks, max_size=max_size, max_file=1000, compress=compress)
     for n, (stream, text) in enumerate(wrote):
         log.write(stream, text, T0 + n)
-        if compress and n % 7 == 6:
-            _reap(log)
+        if n % 7 == 6:
+            forks.reap(log)
     log.close()
     got = fetch(
         path,
@@ -63,15 +67,6 @@ def test_reading_agrees_with_a_model(tmp_path_factory, driver, wrote, tail, sinc
         stderr=want[1],
     )
     assert got == framed(model(wrote, tail, since, until, want))
-
-
-def _reap(log) -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
-        log.reaped(pid, status)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -123,13 +118,14 @@ def test_one_file_only_starts_anew_when_full(tmp_path: Path):
 def test_a_follower_sees_every_line_once_across_rotations(tmp_path: Path, driver: str, compress: bool):
     path = tmp_path / "log"
     count = 5000
-    log = writer(path, driver, max_size=5000, max_file=1000, compress=compress)
+    forks = Forks()
+    log = writer(path, driver, forks, max_size=5000, max_file=1000, compress=compress)
 
     def produce() -> None:
         for n in range(count):
             log.write(1, b"%d\n" % n, T0 + n)
-            if compress and n % 500 == 499:
-                _reap(log)
+            if n % 500 == 499:
+                forks.reap(log)
         log.close()
 
     producer = os.fork()
