@@ -130,6 +130,19 @@ def test_a_dead_spawner_is_replaced_and_its_monitors_live_on(play):
     play(scenario)
 
 
+def test_a_spare_monitor_that_was_killed_is_not_missed(play):
+    async def scenario(lab: Lab) -> None:
+        spawner = await lab.launch()
+        children = Path(f"/proc/{spawner.pid}/task/{spawner.pid}/children")
+        for pid in children.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+        await until(lambda: not children.read_text())
+        _, events = await lab.run(lab.request("sh", "-c", "exit 3"))
+        assert (await events.until("exit"))["exit_code"] == 3
+
+    play(scenario)
+
+
 def test_the_end_is_recorded_before_anyone_is_told(play, monkeypatch):
     """Killed between the record and the report: the record is whole."""
     monkeypatch.setenv("WHERRY_FAILPOINT", "monitor.after_record:kill")

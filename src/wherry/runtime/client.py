@@ -411,7 +411,7 @@ def _execute(fd: int, log_path: str) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
             # argv[0] is how the interpreter finds its standard library.
-            [interpreter, "-I", "-S", "-B", "-X", "utf8", "-c", code],
+            [interpreter, "-I", "-S", "-B", "-X", "utf8", "-X", "no_debug_ranges", "-c", code],
             executable=f"/proc/self/fd/{copy}",
             pass_fds=(copy, fd),
             stdin=subprocess.DEVNULL,

@@ -14,8 +14,18 @@ import os
 import signal
 import struct
 import sys
-from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, socket
+from _socket import (
+    AF_UNIX,
+    CMSG_SPACE,
+    MSG_CMSG_CLOEXEC,
+    MSG_NOSIGNAL,
+    SOCK_CLOEXEC,
+    SOCK_SEQPACKET,
+    socket,
+    socketpair,
+)
 from collections.abc import Callable
+from functools import partial
 
 from wherry.linux import fdpass, prctl
 from wherry.linux.syscalls import libc
@@ -43,53 +53,56 @@ def main(fd: int) -> None:
 
 def _serve(connection: socket) -> None:
     """Give each record to the monitor that waits for one, and fork the next: whoever asks need not wait for that.
-    What is touched here between two forks is memory that no monitor shares any more."""
-    recvmsg, close, integers = connection.recvmsg, os.close, struct.Struct("i").iter_unpack
-    size, space, flags = protocol.LARGEST_RECORD, CMSG_SPACE(fdpass.MAX_FDS * 4), MSG_CMSG_CLOEXEC
-    spare = _spare(connection)
-    fdpass.send(connection, HELLO)
+
+    What is touched here between two forks is memory that no monitor shares any more: hence one function, local names,
+    and calls bound to their arguments (see `monitor.main`).
+    """
+    pair, fork, close = partial(socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC), partial(os.fork), partial(os.close)
+    receive = partial(connection.recvmsg, protocol.LARGEST_RECORD, CMSG_SPACE(fdpass.MAX_FDS * 4), MSG_CMSG_CLOEXEC)
+    send, integers = partial(socket.sendmsg), partial(struct.Struct("i").iter_unpack)
+    ready = False
     while True:
-        record, control, _, _ = recvmsg(size, space, flags)
+        link, theirs = pair()
+        try:
+            if not fork():
+                connection.close()
+                link.close()
+                monitor_main(theirs)
+        except OSError:
+            pass  # no room: nobody has the other end of the link, and `send` fails
+        theirs.close()
+        if not ready:
+            ready = True
+            fdpass.send(connection, HELLO)
+        record, control, _, _ = receive()
         if not record:
             return
         if not control:
             continue
-        if not _give(spare, record, control):
-            spare = _spare(connection)
-            if not _give(spare, record, control):
-                _refuse(control)
+        try:
+            send(link, [record], control, MSG_NOSIGNAL)
+        except OSError:
+            _give_to_another(connection, record, control)
+        link.close()
         for (fd,) in integers(control[0][2]):
             close(fd)
         del record, control
-        spare = _spare(connection)
 
 
-def _spare(connection: socket) -> socket | None:
-    """Fork a monitor that waits for a record; returns the connection to it, None when there is no room for it."""
+def _give_to_another(connection: socket, record: bytes, control: list[tuple[int, int, bytes]]) -> None:
+    """The spare monitor is gone, or could not be forked when it was time: try once more."""
     link, theirs = fdpass.pair()
     try:
-        pid = os.fork()
-    except OSError:
-        return None
-    if pid == 0:
-        connection.close()
-        link.close()
-        monitor_main(theirs)
-    theirs.close()
-    return link
-
-
-def _give(spare: socket | None, record: bytes, control: list[tuple[int, int, bytes]]) -> bool:
-    """Pass on a record with its descriptors; false when nobody takes it."""
-    if spare is None:
-        return False
-    try:
-        spare.sendmsg([record], control, MSG_NOSIGNAL)
-    except OSError:
-        return False
+        if not os.fork():
+            connection.close()
+            link.close()
+            monitor_main(theirs)
+        theirs.close()
+        link.sendmsg([record], control, MSG_NOSIGNAL)
+    except OSError as error:
+        _refuse(control, error)
     finally:
-        spare.close()
-    return True
+        link.close()
 
 
 def _reaper(spawner: int) -> Callable[[int, object], None]:
@@ -115,9 +128,12 @@ def _freeze() -> None:
     gc.disable()
 
 
-def _refuse(control: list[tuple[int, int, bytes]]) -> None:
+def _refuse(control: list[tuple[int, int, bytes]], error: OSError) -> None:
     """Answer in a monitor's place: its end of the control connection is the first descriptor."""
-    message = {"re": 0, "error": {"kind": "Unavailable", "message": "cannot fork a process for the container"}}
+    message = {
+        "re": 0,
+        "error": {"kind": "Unavailable", "message": f"cannot fork a process for the container: {error.strerror}"},
+    }
     reply = socket(fileno=os.dup(struct.unpack_from("i", control[0][2])[0]))
     try:
         protocol.send(reply, protocol.encode(message), wait=False)

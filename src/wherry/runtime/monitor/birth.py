@@ -16,7 +16,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from _socket import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
@@ -124,7 +123,7 @@ def refusal(error: BaseException) -> dict[str, str]:
     if isinstance(error, StartError):
         return {"kind": error.kind, "message": error.message}
     if not isinstance(error, OSError):
-        traceback.print_exc(file=sys.stderr)
+        sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
     return {"kind": "Internal", "message": str(error)}
 

@@ -8,7 +8,6 @@ import _socket
 import os
 import struct
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -115,7 +114,7 @@ class Control:
         except StartError as error:
             reply["error"] = {"kind": error.kind, "message": error.message}
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            traceback.print_exc(file=sys.stderr)
+            sys.excepthook(*sys.exc_info())
             reply["error"] = {"kind": "InvalidArgument", "message": f"bad request to the monitor: {error!r}"}
         except (OSError, RuntimeError) as error:
             reply["error"] = {"kind": "Internal", "message": str(error)}

@@ -15,7 +15,6 @@ import os
 import select
 import struct
 import sys
-import traceback
 from functools import partial
 from typing import NoReturn
 
@@ -35,7 +34,7 @@ def main(source: _socket.socket) -> NoReturn:
     try:
         code = _live(source)
     except BaseException:
-        traceback.print_exc(file=sys.stderr)
+        sys.excepthook(*sys.exc_info())
     finally:
         sys.stderr.flush()
         os._exit(code)

@@ -23,7 +23,6 @@ import select
 import signal
 import sys
 import time
-import traceback
 from _socket import socket
 from collections.abc import Callable
 from typing import Any
@@ -105,7 +104,7 @@ class Supervisor:
             try:
                 self._job.attach(fd, wish)
             except (OSError, ValueError):
-                traceback.print_exc(file=sys.stderr)
+                sys.excepthook(*sys.exc_info())
         self._control.listen(head["socket"], socket(fileno=kept.listener))
         self._control.adopt(socket(fileno=kept.connection))
 
@@ -131,7 +130,7 @@ class Supervisor:
             while not self._may_leave():
                 self._poller.turn()
         except BaseException as error:
-            traceback.print_exc(file=sys.stderr)
+            sys.excepthook(*sys.exc_info())
             self._perish(error)
 
     def _may_leave(self) -> bool:
@@ -347,7 +346,7 @@ class Supervisor:
         try:
             step()
         except OSError:
-            traceback.print_exc(file=sys.stderr)
+            sys.excepthook(*sys.exc_info())
 
     def _perish(self, error: BaseException) -> None:
         """A defect of ours: the container cannot be supervised any more. End it, and leave the record."""
