@@ -121,6 +121,17 @@ def _top(_request):
     return as_json({"Titles": ["UID", "PID", "CMD"], "Processes": [["root", "1", "sleep 300"], ["root", "22", "sh"]]})
 
 
+VOLUMES = [
+    {"CreatedAt": "2026-01-02T03:04:05Z", "Driver": "local", "Labels": labels, "Mountpoint": f"/v/{name}/_data",
+     "Name": name, "Options": None, "Scope": "local"}
+    for name, labels in (("data", None), ("vol10", {"a": "1"}), ("vol2", {"x": ""}), ("Vol2", {}))
+]  # fmt: skip
+
+
+def _volumes(_request):
+    return as_json({"Volumes": VOLUMES, "Warnings": None})
+
+
 def routes():
     """What the engine answers."""
     container, image, network = load("container.json"), load("image.json"), load("network.json")
@@ -133,6 +144,13 @@ def routes():
         "GET /images/busybox/json": as_json(image),
         "GET /networks/bridge": as_json(network),
         "GET /networks": as_json([host, network]),
+        "GET /volumes": _volumes,
+        "GET /volumes/data": as_json(VOLUMES[0]),
+        "GET /volumes/gone": as_json({"message": "get gone: no such volume"}, 404),
+        "POST /volumes/create": lambda request: as_json({"Name": "f" * 64, **json.loads(request.body)}, 201),
+        "DELETE /volumes/data": Reply(204),
+        "DELETE /volumes/vol2": Reply(204),
+        "DELETE /volumes/gone": as_json({"message": "get gone: no such volume"}, 404),
         "GET /info": as_json(load("info.json")),
         "GET /version": as_json(load("version.json")),
         "GET /events": _events,

@@ -89,6 +89,10 @@ COMMANDS = (
     ),
     Entry("system events", "events", "events", "Get real time events from the server", "system events, events"),
     Entry("system info", "info", "info", "Display system-wide information", "system info, info"),
+    Entry("volume create", "volume", "create", "Create a volume"),
+    Entry("volume inspect", "inspect", "volume", "Display detailed information on one or more volumes"),
+    Entry("volume ls", "volume", "ls", "List volumes", "volume ls, volume list"),
+    Entry("volume rm", "volume", "rm", "Remove one or more volumes", "volume rm, volume remove"),
     Entry("inspect", "inspect", "inspect", "Return low-level information on Docker objects"),
     Entry("version", "version", "version", "Show the Docker version information"),
 )  # fmt: skip
@@ -99,6 +103,7 @@ GROUPS = {
     "image": "Manage images",
     "network": "Manage networks",
     "system": "Manage the engine",
+    "volume": "Manage volumes",
 }
 
 # The ones a newcomer looks for, listed first.

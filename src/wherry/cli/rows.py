@@ -64,6 +64,21 @@ def joined_labels(row: Row) -> str:
     return ",".join(f"{key}={labels[key]}" for key in sorted(labels))
 
 
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A key by which texts sort with the numbers inside them by value, and digits where ASCII has them."""
+    key: list[tuple[int, int, str]] = []
+    digits = ""
+    for character in f"{text}\0":
+        if "0" <= character <= "9":
+            digits += character
+            continue
+        if digits:
+            key.append((ord("0"), int(digits), digits))
+            digits = ""
+        key.append((ord(character), 0, ""))
+    return key
+
+
 def show(session: Session, kind: type[Row], rows: Iterable[Row], form: str, columns: Sequence[str]) -> None:
     """Print the rows: `form` is what --format or the configuration says, "" for a table of `columns`."""
     session.out(render(kind, rows, form, columns))

@@ -49,24 +49,11 @@ def _port(session: Session, parsed: Parsed) -> int:
             for port, bindings in ports.items()
             for each in bindings or []
         ]
-        lines.sort(key=_natural)
+        from wherry.cli.rows import natural
+
+        lines.sort(key=natural)
     session.out("".join(f"{line}\n" for line in lines))
     return 0
-
-
-def _natural(text: str) -> list[tuple[int, int, str]]:
-    """A key by which numbers inside texts sort by value."""
-    key: list[tuple[int, int, str]] = []
-    digits = ""
-    for character in f"{text}\0":
-        if character.isdigit():
-            digits += character
-            continue
-        if digits:
-            key.append((0, int(digits), digits))
-            digits = ""
-        key.append((1, 0, character))
-    return key
 
 
 COMMANDS = {

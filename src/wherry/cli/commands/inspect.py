@@ -150,4 +150,5 @@ COMMANDS = {
         (INSPECT_FORMAT, Flag("verbose", "bool", "Verbose output for diagnostics", short="v")),
         least=1,
     ),
+    "volume": Command("[OPTIONS] VOLUME [VOLUME...]", _run_kind("volume"), (INSPECT_FORMAT,), least=1),
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wherry.cli.command import FILTER, TABLE_FORMAT, Command
 from wherry.cli.flags import Flag
-from wherry.cli.rows import Row, filters, joined_labels, label, short_id, show
+from wherry.cli.rows import Row, filters, joined_labels, label, natural, short_id, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ NetworkRow.METHODS = {"Label": label}
 def _list(session: Session, parsed: Parsed) -> int:
     form = parsed["format"] or ("" if parsed["quiet"] else session.config.text("networksFormat"))
     found = session.engine.json("GET", "/networks", filters(parsed["filter"]))
-    found.sort(key=lambda network: network["Name"])
+    found.sort(key=lambda network: natural(network["Name"]))
     rows = [NetworkRow(each, trunc=not parsed["no-trunc"]) for each in found]
     if parsed["quiet"] and form in ("", "table"):
         session.out("".join(f"{_id(row)}\n" for row in rows))
