@@ -130,6 +130,20 @@ def test_a_dead_spawner_is_replaced_and_its_monitors_live_on(play):
     play(scenario)
 
 
+def test_the_spawner_holds_what_it_needs_and_no_more(play):
+    """0, 1, 2, the connection to the daemon and the one to the spare monitor, whatever has passed through."""
+
+    async def scenario(lab: Lab) -> None:
+        spawner = await lab.launch()
+        for _ in range(5):
+            _, attachment = lab.client()
+            _, events = await lab.run(lab.request("true"), [attachment])
+            await events.until("exit")
+        await until(lambda: len(os.listdir(f"/proc/{spawner.pid}/fd")) == 5)
+
+    play(scenario)
+
+
 def test_a_spare_monitor_that_was_killed_is_not_missed(play):
     async def scenario(lab: Lab) -> None:
         spawner = await lab.launch()

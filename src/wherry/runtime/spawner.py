@@ -33,6 +33,7 @@ from wherry.runtime import lifecycle
 from wherry.runtime.monitor import protocol
 from wherry.runtime.monitor.children import ignore_signals
 from wherry.runtime.monitor.main import main as monitor_main
+from wherry.runtime.monitor.rehearsal import rehearse
 
 HELLO = b"ready"
 
@@ -47,6 +48,7 @@ def main(fd: int) -> None:
     ignore_signals()
     lifecycle.host_facts()
     signal.signal(signal.SIGCHLD, _reaper(os.getpid()))
+    rehearse()
     _freeze()
     _serve(connection)
 

@@ -263,7 +263,9 @@ def _make(order: Order, cgroup: Cgroup | None) -> tuple[lifecycle.Created, list[
 def _hand_over(link: socket, head: dict[str, Any], kept: Kept, pid: int, clients: list[int]) -> None:
     fds = [*(fd for fd in kept if fd >= 0), *clients]
     watched = sum(fd >= 0 for fd in kept[:_WATCHED])
-    first = (REST if head["start"] and not clients else WORK) + bytes([watched])
+    # Clients may have sent something already, and orphans of a shared PID namespace are to be reaped.
+    rest = head["start"] and not clients and not head["shared_pids"]
+    first = (REST if rest else WORK) + bytes([watched])
     state = {
         "head": head,
         "kept": [fd >= 0 for fd in kept],

@@ -15,9 +15,9 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def wake_on_child(poller: Poller, reap: Callable[[], None]) -> None:
+def wake_on_child(poller: Poller, reap: Callable[[], None]) -> tuple[int, int]:
     """Call `reap` from the loop after children ended: SIGCHLD writes into a pipe, as it has a handler in Python,
-    inherited from the spawner."""
+    inherited from the spawner. Returns the pipe."""
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
@@ -26,3 +26,4 @@ def wake_on_child(poller: Poller, reap: Callable[[], None]) -> None:
         reap()
 
     poller.watch(reader, POLLIN, readable)
+    return reader, writer

@@ -81,6 +81,13 @@ class Control:
             except OSError:
                 pass  # the daemon may have removed the directory
 
+    def close(self) -> None:
+        """End all connections, and leave the socket's name alone."""
+        for connection in tuple(self._connections):
+            connection.close()
+        if self._listener:
+            self._listener.close()
+
     def adopt(self, sock: _socket.socket) -> None:
         """Serve a connection that exists already."""
         self._connections.append(_Connection(self, self._poller, sock))

@@ -189,6 +189,12 @@ class Job:
         if self._on_drained:
             self._on_drained()
 
+    def close(self) -> None:
+        """Close all descriptors."""
+        for fd in (*self._sources, self.pidfd, self._stdin):
+            if fd >= 0:
+                os.close(fd)
+
     # ------------------------------------------------------------ input
 
     @property

@@ -97,7 +97,7 @@ class Supervisor:
 
     def _take_up(self, head: dict[str, Any], kept: birth.Kept, clients: list[int]) -> None:
         """Begin to watch everything."""
-        wake_on_child(self._poller, self._reap)
+        self._wake = wake_on_child(self._poller, self._reap)
         if self._oom_fd >= 0:
             self._poller.watch(self._oom_fd, POLLIN, self._oom)
         for wish, fd in zip(head["attachments"], clients, strict=True):
@@ -128,10 +128,21 @@ class Supervisor:
         try:
             self._reap()  # what ended before we looked
             while not self._may_leave():
-                self._poller.turn()
+                self.turn()
         except BaseException as error:
             sys.excepthook(*sys.exc_info())
             self._perish(error)
+
+    def turn(self) -> None:
+        """Wait for something to happen and deal with it."""
+        self._poller.turn()
+
+    def close(self) -> None:
+        """Close everything, as if the process ended."""
+        self._job.close()
+        self._control.close()
+        for fd in self._wake:
+            os.close(fd)
 
     def _may_leave(self) -> bool:
         gone = self._forgotten or not self._control.connected

@@ -1,0 +1,70 @@
+"""Running the supervisor's ways once before the first fork.
+
+The interpreter writes into code when it has run a few times (PEP 659), and fills its caches of attributes: done here,
+in the spawner, these pages stay shared by all monitors. It rehearses with a container that is only descriptors.
+"""
+
+import os
+import signal
+from _socket import AF_UNIX, SOCK_NONBLOCK, SOCK_SEQPACKET, socket
+
+from wherry.linux import fdpass
+from wherry.linux.pidfd import pidfd_open
+from wherry.runtime.logs.drivers import open_writer
+from wherry.runtime.monitor import protocol
+from wherry.runtime.monitor.supervisor import Supervisor
+
+_TIMES = 12  # a function is adapted after eight calls
+_OUTPUT = b"a line\nanother\n"
+
+
+def rehearse() -> None:
+    """Set a supervisor up, let it relay output and answer a request, and drop it. Touches no file, starts nothing."""
+    for _ in range(_TIMES):
+        daemon, connection = fdpass.pair()
+        listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK)
+        out_read, out_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        err_read, err_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        pidfd = pidfd_open(os.getpid())
+        fds = [connection.detach(), listener.detach(), pidfd, out_read, err_read]
+        supervisor = Supervisor(protocol.decode(b"I" + protocol.encode(_state()), []), fds, None)
+        os.write(out_write, _OUTPUT)
+        os.write(err_write, _OUTPUT)
+        supervisor.turn()
+        protocol.send(daemon, protocol.encode({"op": "status", "seq": 1}))
+        supervisor.turn()
+        supervisor.close()
+        for fd in (out_write, err_write):
+            os.close(fd)
+        daemon.close()
+    signal.set_wakeup_fd(-1)
+    _rehearse_log()
+
+
+def _state() -> dict[str, object]:
+    """As `birth.create` hands it over."""
+    head: dict[str, object] = {
+        "id": "0" * 64,
+        "bundle": "/",
+        "cgroup": None,
+        "shared_pids": False,
+        "oom_score": 0,
+        "seccomp_flags": None,
+        "stdio": {"tty": False, "open_stdin": False, "stdin_once": False},
+        "log": {"driver": "none"},
+        "socket": "/",
+        "exit_record": "/",
+        "start": True,
+        "attachments": [],
+        "filter": False,
+    }
+    kept = [True, True, True, False, False, True, True, False, False]
+    return {"head": head, "kept": kept, "pid": os.getpid(), "started_at": 1}
+
+
+def _rehearse_log() -> None:
+    for driver in ("json-file", "local"):
+        for _ in range(_TIMES):
+            log = open_writer({"driver": driver, "path": os.devnull, "max_size": 1 << 20, "max_file": 5})
+            log.write(1, _OUTPUT, 1)
+            log.close()
