@@ -92,7 +92,7 @@ class Lab:
             "linux": {"namespaces": namespaces},
         }
         if overrides.pop("cgroup", False):
-            config["linux"]["cgroupsPath"] = f"/wherry-monitor-test/{identity[:12]}"
+            config["linux"]["cgroupsPath"] = f"/wherry-monitor-test-{identity[:12]}"
             self.cgroups.append(config["linux"]["cgroupsPath"])
         request: dict[str, Any] = {
             "id": identity,
