@@ -1,8 +1,10 @@
 """wherryd: configuration, one engine, its listeners, signals."""
 
 import asyncio
+import faulthandler
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -57,7 +59,9 @@ async def serve(config: DaemonConfig) -> int:
     The order matters: the sockets open last, when the engine can answer, and close first, so that nobody is accepted
     whom nothing serves.
     """
+    faulthandler.register(signal.SIGUSR1)  # prints every thread's stack, whatever the loop is doing
     engine = await Engine.open(engine_config(config))
+    _raise_descriptor_limit()
     listeners: list[Listener] = []
     try:
         listeners = open_listeners(config)
@@ -79,6 +83,13 @@ async def serve(config: DaemonConfig) -> int:
         await engine.close()
         _remove_pidfile(config["pidfile"])
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as we may have: each attached client, followed log and container holds some. The spawner
+    runs already and keeps the limit we were given, which containers inherit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _on_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
