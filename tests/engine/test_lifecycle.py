@@ -62,7 +62,7 @@ async def test_events_of_stop_and_restart_come_in_order(lab: Lab) -> None:
         await stop.restart(d.engine, ref, timeout=0)
         await d.stop(ref)
         own = [action for action in actions(d, ref) if " " not in action]
-        stopping = ["kill", "kill", "die", "stop"]
+        stopping = ["kill", "kill", "stop", "die"]
         assert own == ["create", "start", *stopping, "start", "restart", *stopping]
         died = next(m for m in d.engine.events._history if m["Action"] == "die")
         assert died["Actor"]["Attributes"] == {
@@ -171,7 +171,7 @@ async def test_of_many_creates_of_one_name_one_succeeds(lab: Lab) -> None:
         ({"Binds": ["/tmp:/x", "/etc:/x"]}, InvalidArgument, "Duplicate mount point: /x"),
         ({"Binds": ["/tmp:/x"], "Tmpfs": {"/x": ""}}, InvalidArgument, "Duplicate mount point: /x"),
         ({"VolumesFrom": ["zz"]}, InvalidArgument, "No such container: zz"),
-        ({"SecurityOpt": ["foo"]}, Internal, 'invalid --security-opt 1: "foo"'),
+        ({"SecurityOpt": ["foo"]}, InvalidArgument, 'invalid --security-opt 1: "foo"'),
         ({"ExtraHosts": ["foo"]}, InvalidArgument, 'bad format for add-host: "foo"'),
         ({"MacAddress": "xx"}, InvalidArgument, "invalid config for network none: invalid MAC address xx"),
     ],
@@ -363,6 +363,62 @@ async def test_stop_beats_the_restart_policy(lab: Lab) -> None:
         assert actions(d, ref).count("start") == starts
         assert d.entry(running).status == "exited"
         await d.clean()
+
+
+@pytest.mark.parametrize(
+    ("policy", "stop_signal", "sent", "again"),
+    [
+        ("always", "", "USR1", False),
+        ("unless-stopped", "", "USR1", False),
+        ("always", "HUP", "USR1", True),
+        ("unless-stopped", "HUP", "USR1", False),
+        ("always", "HUP", "HUP", False),
+        ("on-failure", "HUP", "USR1", True),
+    ],
+)
+@scenario
+async def test_a_signal_by_request_may_end_the_restarts(
+    lab: Lab, policy: str, stop_signal: str, sent: str, again: bool
+) -> None:
+    """As Docker 28.5 does: without a stop signal of the container's own, any signal means that it shall end."""
+    async with lab.daemon() as d:
+        await d.image()
+        program = "trap 'exit 3' USR1 HUP; echo ready; while :; do sleep 0.02; done"
+        ref = await d.run("sh", "-c", program, RestartPolicy={"Name": policy}, StopSignal=stop_signal)
+        await d.logged(ref, "ready")
+        await stop.kill(d.engine, ref, sent)
+        await d.until(lambda: "die" in actions(d, ref))
+        assert d.entry(ref).record.manually_stopped
+        if again:
+            await d.until(lambda: d.entry(ref).record.restart_count == 1 and d.entry(ref).status == "running")
+        else:
+            assert d.entry(ref).status == "exited"
+            assert d.entry(ref).restart_task is None
+        await d.clean()
+
+
+@scenario
+async def test_kill_calls_a_due_restart_off(lab: Lab) -> None:
+    async with lab.daemon() as d:
+        await d.image()
+        ref = await d.run("false", RestartPolicy={"Name": "always"})
+        await d.until(lambda: d.entry(ref).record.restart_count >= 2 and d.entry(ref).status == "restarting")
+        await stop.kill(d.engine, ref)
+        assert (d.entry(ref).status, d.entry(ref).restart_task) == ("exited", None)
+        assert "kill" not in actions(d, ref)
+        await d.clean()
+
+
+@scenario
+async def test_events_of_a_paused_container_that_is_stopped(lab: Lab) -> None:
+    async with lab.daemon() as d:
+        await d.image()
+        ref = await d.run(*FOREVER, AutoRemove=True)
+        await stop.pause(d.engine, ref)
+        await d.stop(ref)
+        await d.until(lambda: d.engine.containers.get(ref) is None)
+        own = [action for action in actions(d, ref) if " " not in action]
+        assert own == ["create", "start", "pause", "kill", "unpause", "kill", "stop", "die", "destroy"]
 
 
 @scenario

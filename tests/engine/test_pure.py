@@ -22,7 +22,7 @@ from wherry.engine.mounts import parse_bind, parse_mode, parse_mount
 from wherry.engine.ports import check_bindings, expand, parse_range
 from wherry.engine.signals import parse_signal
 from wherry.engine.status import human_duration, status_text
-from wherry.engine.validate import BadOption, clean, parse_cpuset
+from wherry.engine.validate import clean, parse_cpuset
 from wherry.errors import Conflict, Internal, InvalidArgument, NotModified
 
 S = 1_000_000_000
@@ -127,15 +127,15 @@ def test_binds() -> None:
 @pytest.mark.parametrize(
     ("spec", "kind", "text"),
     [
-        ("", BadOption, "invalid volume specification: ''"),
-        ("a:b:c:d", BadOption, "invalid volume specification: 'a:b:c:d'"),
-        ("/a:/b:foo", BadOption, "invalid mode: foo"),
-        ("/a:/b:ro,rw", BadOption, "invalid mode: ro,rw"),
-        ("/a:b", BadOption, "mount path must be absolute"),
-        ("/a:/", BadOption, "destination can't be '/'"),
+        ("", InvalidArgument, "invalid volume specification: ''"),
+        ("a:b:c:d", InvalidArgument, "invalid volume specification: 'a:b:c:d'"),
+        ("/a:/b:foo", InvalidArgument, "invalid mode: foo"),
+        ("/a:/b:ro,rw", InvalidArgument, "invalid mode: ro,rw"),
+        ("/a:b", InvalidArgument, "mount path must be absolute"),
+        ("/a:/", InvalidArgument, "destination can't be '/'"),
         ("a:/b", InvalidArgument, "volume name is too short"),
         ("rel/x:/b", InvalidArgument, "includes invalid characters for a local volume name"),
-        ("/a:/b:nocopy", BadOption, "field VolumeOptions must not be specified"),
+        ("/a:/b:nocopy", InvalidArgument, "field VolumeOptions must not be specified"),
     ],
 )
 def test_bad_binds(spec: str, kind: type[Exception], text: str) -> None:
@@ -167,7 +167,7 @@ def test_bad_mounts(mount: dict[str, object], text: str) -> None:
 
 def test_modes_take_one_word_of_each_kind() -> None:
     assert parse_mode("ro,z,rshared,nocopy") == (False, "rshared", True)
-    with pytest.raises(BadOption):
+    with pytest.raises(InvalidArgument):
         parse_mode("z,Z")
 
 

@@ -149,7 +149,23 @@ def parse_json(raw: bytes) -> Any:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidArgument(_json_error(str(error))) from error
     _check_numbers(decoded, "")
+    if rb"\u0000" in raw:
+        _check_texts(decoded, "")
     return decoded
+
+
+def _check_texts(value: Any, path: str) -> None:
+    """No string may hold a NUL: the kernel's interfaces would take what stands before it for the whole."""
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InvalidArgument(f"invalid JSON: NUL character in a string at {path or '.'}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_texts(key, path)
+            _check_texts(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for item in value:
+            _check_texts(item, path)
 
 
 def _json_error(message: str) -> str:

@@ -28,6 +28,7 @@ class EngineConfig(Struct, kw_only=True):
     """The address published ports are bound to when the client names none."""
     iptables: bool = True
     ip_forward: bool = True
+    ip_masq: bool = True
     dns: list[str] = field(default_factory=list)
     dns_search: list[str] = field(default_factory=list)
     dns_opts: list[str] = field(default_factory=list)

@@ -57,7 +57,6 @@ TABLE: dict[str, dict[str, str | Refusal]] = {
         "exited": _CANNOT_KILL,
         "dead": _CANNOT_KILL,
         "removing": _CANNOT_KILL,
-        "restarting": _CANNOT_KILL,
     },
     "pause": {
         "running": "paused",
@@ -132,6 +131,9 @@ class Entry:
         "process",
         "record",
         "restart_task",
+        "stay_down",
+        "stops",
+        "unsaved",
         "waits",
     )
 
@@ -145,6 +147,12 @@ class Entry:
         self.process: dict[str, Any] | None = None
         self.restart_task: asyncio.Task[None] | None = None
         self.backoff_s = 0.0
+        self.stay_down = False
+        """Stopped by request: whatever the restart policy says, the next exit is the last of this run."""
+        self.stops = 0
+        """How many requests to stop wait for the end: each is an event of its own."""
+        self.unsaved = False
+        """The record in the database is older than this one: writing it failed."""
 
     @property
     def id(self) -> str:

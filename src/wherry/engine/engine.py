@@ -8,13 +8,14 @@ import asyncio
 import functools
 import logging
 import os
+import sqlite3
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from wherry.engine import containers as container_tables
-from wherry.engine import exits, restore, specs
+from wherry.engine import exits, restore, specs, tending
 from wherry.engine.config import EngineConfig
 from wherry.engine.containers import ContainerStore, Entry
 from wherry.engine.events import EventBus
@@ -38,6 +39,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _WORKERS = 16
+_TRANSFERS = 8
+"""How many archives can be read from clients at once. A client may be slow: it must not hold a worker."""
 
 
 class Engine:
@@ -61,8 +64,10 @@ class Engine:
         self.cgroup_version = 2 if host_hierarchies().unified else 1
         self._lock = lock
         self._pool = ThreadPoolExecutor(_WORKERS, "engine")
+        self._transfers = ThreadPoolExecutor(_TRANSFERS, "transfer")
+        self._tending: asyncio.Task[None] | None = None
+        self.repairing = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._closing = False
 
     @classmethod
     async def open(cls, config: EngineConfig) -> "Engine":
@@ -91,6 +96,7 @@ class Engine:
             engine.network = NetworkService(db, paths, engine._network_options())
             await engine._start_parts()
             await restore.restore(engine)
+            engine._tending = asyncio.create_task(tending.tend(engine))
         except BaseException:
             await engine.close()
             raise
@@ -110,7 +116,9 @@ class Engine:
 
     async def close(self) -> None:
         """Finish what is under way, let go of monitors, spawner and network, close the database."""
-        self._closing = True
+        if self._tending is not None:
+            self._tending.cancel()
+            await asyncio.wait({self._tending})
         self.events.close()
         for entry in self.containers:
             if entry.restart_task is not None:
@@ -125,6 +133,7 @@ class Engine:
         if hasattr(self, "network"):
             await self.run_blocking(self.network.stop)
         self._pool.shutdown()
+        self._transfers.shutdown(wait=False, cancel_futures=True)
         self.db.close()
         os.close(self._lock)
 
@@ -153,6 +162,10 @@ class Engine:
         """Run blocking work in a worker thread."""
         call = functools.partial(function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+    async def transfer(self, function: Callable[[], T]) -> T:
+        """Run blocking work that reads from a client, in one of a few threads set aside for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._transfers, function)
 
     async def to_the_end(self, work: Awaitable[T]) -> T:
         """Await `work`, which goes on to its end (or is undone by itself) even if the caller is cancelled."""
@@ -186,6 +199,17 @@ class Engine:
     def save(self, record: Container, *, durable: bool = True) -> None:
         """Write a changed record; see `Database.transaction` for `durable`."""
         self.containers.save(record, durable=durable)
+
+    def save_or_later(self, entry: Entry, *, durable: bool = True) -> None:
+        """Write the record of `entry`, whose change has already happened: when that fails (the disk is full), the
+        change stands, and the writing is tried again every minute."""
+        entry.unsaved = True
+        try:
+            self.containers.save(entry.record, durable=durable)
+        except (sqlite3.Error, OSError) as error:
+            log.error("the record of container %s could not be written, to be tried again: %s", entry.id, error)
+        else:
+            entry.unsaved = False
 
     def publish(self, record: Container, action: str, extra: dict[str, str] | None = None) -> None:
         """A container event, with Docker's attributes: the labels, image, name, and `extra`."""
@@ -240,6 +264,7 @@ class Engine:
             icc=config.icc,
             ip=config.ip,
             ip_forward=config.ip_forward,
+            ip_masq=config.ip_masq,
             iptables=config.iptables,
         )
 

@@ -1,5 +1,6 @@
 """Exec: another process in a running container. Records are kept in memory, for a while after the process ended."""
 
+import logging
 import os
 import secrets
 import time
@@ -18,6 +19,8 @@ from wherry.runtime.users import read_database, resolve
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
+
+log = logging.getLogger("wherry.engine")
 
 PREFIX = "OCI runtime exec failed: exec failed: unable to start container process: "
 KEEP_S = 300.0
@@ -171,6 +174,9 @@ async def _run(
         raise _failed(engine, entry, record, error) from error
     except ConnectionError as error:
         raise _failed(engine, entry, record, Conflict(f"container {entry.id} is not running")) from error
+    except Exception as error:
+        log.exception("unexpected error while starting an exec, please report it")
+        raise _failed(engine, entry, record, Internal(str(error) or type(error).__name__)) from error
 
 
 def _failed(engine: "Engine", entry: Entry, record: ExecRecord, error: WherryError) -> WherryError:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.engine import attach, exec, removal, restarts
 from wherry.engine.containers import Entry
-from wherry.engine.sandbox import clear_endpoint, remove_bundle
+from wherry.engine.sandbox import clear_endpoint, kill_leftovers, remove_bundle
 from wherry.failpoint import hit
-from wherry.runtime.cgroups import open_cgroup
 from wherry.runtime.client import Monitor
 
 if TYPE_CHECKING:
@@ -75,7 +74,10 @@ async def _on_gone(engine: "Engine", entry: Entry, monitor: Monitor) -> None:
         found = await engine.run_blocking(recorded_exit, engine, entry.id)
         if found is None or found.time <= entry.record.state.started_at:
             log.error("the monitor of container %s is gone: killing what is left of it", entry.id)
-            await engine.run_blocking(kill_leftovers, engine, entry.id)
+            try:
+                await engine.run_blocking(kill_leftovers, engine, entry.id)
+            except OSError:
+                log.exception("container %s: what is left could not be killed; the next repair will", entry.id)
             found = Exit(KILLED, False, time.time_ns(), "the container's monitor ended unexpectedly")
         await apply_exit(engine, entry, found)
     await monitor.close()
@@ -100,26 +102,26 @@ def recorded_exit(engine: "Engine", container_id: str) -> Exit | None:
         return None
 
 
-def kill_leftovers(engine: "Engine", container_id: str) -> None:
-    """Kill whatever still runs in the container's cgroup and remove it: for containers nobody watches any more."""
-    entry = engine.containers.get(container_id)
-    cgroup = open_cgroup(engine.cgroup_path(container_id, entry.record if entry else None))
-    cgroup.kill()
-    cgroup.remove()
-
-
 async def apply_exit(engine: "Engine", entry: Entry, found: Exit, *, policy: bool = True) -> None:
-    """Take note of an exit. The lock is held. `policy` False keeps the restart policy out (the engine starts)."""
-    record, state = entry.record, entry.record.state
+    """Take note of an exit. The lock is held. `policy` False keeps the restart policy out (the engine starts).
+
+    Whatever goes wrong, the container is no longer running afterwards, and nobody waits for its end in vain.
+    """
     if entry.check("exit") != "exited":
         return
-    hit("engine.exit.before_network")
-    await engine.run_blocking(_clean_up, engine, record.id)
-    exec.container_ended(engine, entry)
-    clear_endpoint(engine, record)
-    for point in record.mounts:
-        if point.Type == "volume":
-            engine.events.publish("volume", "unmount", point.Name, {"container": record.id, "driver": point.Driver})
+    try:
+        await _apply_exit(engine, entry, found, policy)
+    except Exception as error:
+        log.exception("the exit of container %s could not be dealt with, please report it", entry.id)
+        if entry.status in ("running", "paused"):
+            entry.record.state.status = "exited"
+        entry.unsaved = True
+        entry.wake(removal=entry.record.host_config.AutoRemove, error=str(error))
+
+
+async def _apply_exit(engine: "Engine", entry: Entry, found: Exit, policy: bool) -> None:
+    record, state = entry.record, entry.record.state
+    await _release(engine, entry)
     ran_s = max(0, found.time - state.started_at) // 1_000_000_000 if state.started_at else 0
     state.pid, state.exit_code, state.oom_killed = 0, found.code, found.oom_killed
     state.finished_at, state.error = found.time, found.error
@@ -127,14 +129,33 @@ async def apply_exit(engine: "Engine", entry: Entry, found: Exit, *, policy: boo
     state.status = "restarting" if again else "exited"
     hit("engine.exit.before_row")
     if not record.host_config.AutoRemove:
-        engine.save(record, durable=False)  # the exit record is, and tells it again
+        engine.save_or_later(entry, durable=False)  # the exit record is, and tells it again
     hit("engine.exit.after_row")
+    for _ in range(entry.stops):
+        engine.publish(record, "stop")
+    entry.stops = 0
     engine.publish(record, "die", {"exitCode": str(found.code), "execDuration": str(ran_s)})
     entry.wake(removal=False)
     if again:
         restarts.schedule(engine, entry, ran_s)
     elif record.host_config.AutoRemove:
-        await removal.remove_now(engine, entry, volumes=True)
+        await removal.remove_if_possible(engine, entry, volumes=True)
+
+
+async def _release(engine: "Engine", entry: Entry) -> None:
+    """Take away what surrounded the process. It ended, whatever fails here: what cannot be taken away now is left to
+    the next repair."""
+    record = entry.record
+    try:
+        hit("engine.exit.before_network")
+        await engine.run_blocking(_clean_up, engine, record.id)
+    except Exception:
+        log.exception("container %s could not be cleaned up after; the next repair will", entry.id)
+    exec.container_ended(engine, entry)
+    clear_endpoint(engine, record)
+    for point in record.mounts:
+        if point.Type == "volume":
+            engine.events.publish("volume", "unmount", point.Name, {"container": record.id, "driver": point.Driver})
 
 
 def _clean_up(engine: "Engine", container_id: str) -> None:

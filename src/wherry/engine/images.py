@@ -96,7 +96,7 @@ async def load(
 ) -> list[Image]:
     """POST /images/load: read an archive from `stream` (blocking reads, in a thread) to its end."""
     report = _on_loop(progress)
-    images = await engine.run_blocking(
+    images = await engine.transfer(
         lambda: engine.images.load(stream, platform=parse_platform(platform), progress=report)
     )
     for image in images:
@@ -117,7 +117,7 @@ async def import_(
 ) -> str:
     """POST /images/create?fromSrc=-: make an image of a root file system's archive; returns its id."""
     report = _on_loop(progress)
-    image_id = await engine.run_blocking(
+    image_id = await engine.transfer(
         lambda: engine.images.import_(
             stream,
             reference=reference or "",

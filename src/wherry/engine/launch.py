@@ -55,31 +55,42 @@ class CannotStart(Internal):
 
 async def launch(engine: "Engine", entry: Entry) -> None:
     """Start the container of `entry`, whose lock is held and whose state allows it. Raises with everything undone."""
+    async with engine.repairing:
+        pass  # what is being repaired must not change under it; from here on our lock keeps a repair from beginning
     record = entry.record
     undo: list[Callable[[], Awaitable[None]]] = []
     try:
         await _launch(engine, entry, undo)
     except BaseException as error:
-        for step in reversed(undo):
-            await step()
+        await _undo(undo)
+        attach.drop_pending(entry)
         shown = _shown(error)
-        await _failed(engine, entry, shown, error)
+        _failed(engine, entry, shown, error)
         if shown is error:
             raise
         raise shown from error
     # A power cut ends the container too; only a restart policy wants to know afterwards that it had been started.
-    engine.save(record, durable=record.host_config.RestartPolicy.Name not in ("", "no"))
+    engine.save_or_later(entry, durable=record.host_config.RestartPolicy.Name not in ("", "no"))
     hit("engine.start.after_row")
     engine.publish(record, "start")
+
+
+async def _undo(steps: list[Callable[[], Awaitable[None]]]) -> None:
+    """All of them, last first: one that fails must not keep the others from being done."""
+    for step in reversed(steps):
+        try:
+            await step()
+        except Exception:
+            log.exception("a step of a failed start could not be undone; the next repair will")
 
 
 async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaitable[None]]]) -> None:
     record = entry.record
     joins = resolve_joins(engine, record)
     sandbox.name_files(engine, record, joins)
+    hit("engine.start.before_network")
     undo.append(lambda: engine.run_blocking(sandbox.remove_bundle, engine, record.id))
     directories = asyncio.ensure_future(engine.run_blocking(sandbox.prepare_directories, engine, record))
-    hit("engine.start.before_network")
     undo.append(lambda: engine.run_blocking(engine.network.detach, record.id))
     network = asyncio.ensure_future(engine.run_blocking(sandbox.attach_network, engine, record, joins))
     try:
@@ -97,11 +108,20 @@ async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaita
         sandbox.apply_endpoint(record, endpoint)
         engine.publish_network("connect", endpoint.network_id, endpoint.network_name, record.id)
     undo.append(lambda: _forget_endpoint(engine, record))
+    undo.append(lambda: _take_back(engine, entry))
     await _spawn(engine, entry, config, seccomp)
 
 
 async def _forget_endpoint(engine: "Engine", record: Container) -> None:
     sandbox.clear_endpoint(engine, record)
+
+
+async def _take_back(engine: "Engine", entry: Entry) -> None:
+    """End what already runs although the start failed; its exit is no news to anybody."""
+    monitor, entry.monitor = entry.monitor, None
+    if monitor is not None:
+        await monitor.close()
+        await engine.run_blocking(sandbox.kill_leftovers, engine, entry.id)
 
 
 async def _spawn(engine: "Engine", entry: Entry, config: dict[str, Any], seccomp: bytes | None) -> None:
@@ -125,6 +145,7 @@ async def _spawn(engine: "Engine", entry: Entry, config: dict[str, Any], seccomp
     state.status, state.pid, state.exit_code, state.error = "running", monitor.pid, 0, ""
     state.oom_killed, state.started_at, state.finished_at = False, time.time_ns(), state.finished_at
     record.started_before, record.manually_stopped, record.boot_id = True, False, engine.boot_id
+    entry.stay_down, entry.stops = False, 0
 
 
 def spawn_request(engine: "Engine", record: Container, config: dict[str, Any], seccomp: bytes | None) -> dict[str, Any]:
@@ -184,13 +205,16 @@ def _failure(kind: str, text: str, exit_code: int) -> WherryError:
 
 
 def _shown(error: BaseException) -> BaseException:
-    """What the client sees: errors of the operating system become `Internal`."""
+    """What the client sees: everything that is none of our errors becomes `Internal`."""
     if isinstance(error, OSError):
         return Internal(f"{error.filename or ''}: {(error.strerror or str(error)).lower()}".removeprefix(": "))
-    return error
+    if isinstance(error, WherryError) or not isinstance(error, Exception):
+        return error
+    log.error("unexpected error while starting a container, please report it", exc_info=error)
+    return Internal(str(error) or type(error).__name__)
 
 
-async def _failed(engine: "Engine", entry: Entry, shown: BaseException, error: BaseException) -> None:
+def _failed(engine: "Engine", entry: Entry, shown: BaseException, error: BaseException) -> None:
     state = entry.record.state
     if entry.status != "restarting":
         state.status = "created" if not entry.record.started_before else "exited"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.engine.containers import ContainerStore
 from wherry.engine.model import ContainerConfig, HostConfig, Mount, MountPoint
-from wherry.engine.validate import BadOption, clean
+from wherry.engine.validate import clean
 from wherry.engine.volumes import check_name
 from wherry.errors import InvalidArgument, NotFound, Unimplemented, WherryError
 
@@ -51,10 +51,10 @@ def parse_mode(mode: str) -> Mode:
         elif word in _CONSISTENCY:
             kind = "consistency"
         else:
-            raise BadOption(f"invalid mode: {mode}")
+            raise InvalidArgument(f"invalid mode: {mode}")
         counts[kind] += 1
         if counts[kind] > 1:
-            raise BadOption(f"invalid mode: {mode}")
+            raise InvalidArgument(f"invalid mode: {mode}")
     return Mode(rw, propagation, nocopy)
 
 
@@ -62,7 +62,7 @@ def parse_bind(spec: str, data_root: str) -> MountPoint:
     """One `-v` value. A source that is an absolute path is a bind, any other a volume's name; none: anonymous."""
     fields = spec.split(":")
     if len(fields) > 3 or not all(fields[:2]) or (len(fields) == 3 and "/" in fields[2]):
-        raise BadOption(f"invalid volume specification: '{spec}'")
+        raise InvalidArgument(f"invalid volume specification: '{spec}'")
     source, destination = (fields[0], fields[1]) if len(fields) > 1 else ("", fields[0])
     mode_text = fields[2] if len(fields) == 3 else ""
     mode = parse_mode(mode_text)
@@ -74,7 +74,7 @@ def parse_bind(spec: str, data_root: str) -> MountPoint:
         if kind == "volume" and mode.propagation:
             raise InvalidArgument("field BindOptions must not be specified")
     except InvalidArgument as error:
-        raise BadOption(
+        raise InvalidArgument(
             f"invalid volume specification: '{spec}': invalid mount config for type \"{kind}\": {error}"
         ) from None
     if kind == "bind":
@@ -198,7 +198,7 @@ def _from_container(spec: str, containers: ContainerStore) -> list[MountPoint]:
     try:
         mode = parse_mode(mode_text)
         other = containers.lookup(ref)
-    except (BadOption, NotFound) as error:
+    except (InvalidArgument, NotFound) as error:
         raise InvalidArgument(str(error)) from None
     return [
         MountPoint(
@@ -259,7 +259,7 @@ def prepare_sources(points: list[MountPoint]) -> None:
         except FileExistsError:
             continue
         except OSError as error:
-            raise BadOption(
+            raise InvalidArgument(
                 f"error while creating mount source path '{point.Source}': mkdir {point.Source}: "
                 f"{(error.strerror or '').lower()}"
             ) from None

@@ -1,6 +1,7 @@
 """The reconciler: what the kernel and the disk hold for containers that do not run, or do not exist.
 
-Run at start, it repairs what a crash left. With `dry_run` it only tells: that is the leak check of the tests. Two
+Run at start, it repairs what a crash left; run every minute (`tending`), what others broke in the kernel. With
+`dry_run` it only tells: that is the leak check of the tests. A container whose lock is held counts as alive. Two
 engines on one host do not disturb each other: it only touches ids that this engine's database, exec root or data root
 name, and what the network room's tables name.
 """
@@ -9,7 +10,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
-from wherry.engine.removal import delete_tree
+from wherry.engine.removal import empty_trash
 from wherry.engine.sandbox import remove_bundle
 from wherry.runtime.cgroups import open_cgroup
 
@@ -18,19 +19,33 @@ if TYPE_CHECKING:
 
 
 async def reconcile(engine: "Engine", *, dry_run: bool = False) -> list[str]:
-    """Remove leftovers (or, with `dry_run`, only name them); returns one line for each."""
-    live = {entry.id for entry in engine.containers if entry.monitor is not None}
-    known = engine.containers.known_ids()
-    return await engine.run_blocking(_reconcile, engine, live, known, dry_run)
+    """Remove leftovers (or, with `dry_run`, only name them); returns one line for each. Nothing may be created, started
+    or removed meanwhile."""
+    return await engine.run_blocking(_reconcile, engine, engine.containers.known_ids(), dry_run)
 
 
-def _reconcile(engine: "Engine", live: set[str], known: set[str], dry_run: bool) -> list[str]:
-    found = _cgroups(engine, live, known, dry_run)
-    found += list(engine.network.reconcile(live, dry_run=dry_run))
-    found += _bundles(engine, live, dry_run)
+async def reconcile_kernel(engine: "Engine", *, dry_run: bool) -> list[str]:
+    """The part that is cheap, and true while containers come and go: the network, and what is left of containers that
+    ended. Without `dry_run` nothing may start meanwhile."""
+    return await engine.run_blocking(_reconcile_kernel, engine, set(), dry_run)
+
+
+def _reconcile_kernel(engine: "Engine", known: set[str], dry_run: bool) -> list[str]:
+    found = _cgroups(engine, known, dry_run)
+    found += list(engine.network.reconcile(lambda: _live(engine), dry_run=dry_run))
+    return found + _bundles(engine, dry_run)
+
+
+def _reconcile(engine: "Engine", known: set[str], dry_run: bool) -> list[str]:
+    found = _reconcile_kernel(engine, known, dry_run)
     found += _data(engine, known, dry_run)
     found += _volumes(engine, dry_run)
     return found + _trash(engine, dry_run)
+
+
+def _live(engine: "Engine") -> set[str]:
+    """Those that run, or about which something is being done right now."""
+    return {entry.id for entry in engine.containers if entry.monitor is not None or entry.lock.locked()}
 
 
 def _names(path: os.PathLike[str]) -> list[str]:
@@ -40,11 +55,12 @@ def _names(path: os.PathLike[str]) -> list[str]:
         return []
 
 
-def _cgroups(engine: "Engine", live: set[str], known: set[str], dry_run: bool) -> list[str]:
+def _cgroups(engine: "Engine", known: set[str], dry_run: bool) -> list[str]:
     """Processes and cgroups of containers that do not run."""
     found = []
     trashed = {name.partition("-")[0] for name in _names(engine.paths.trash)}
-    for container_id in sorted((known | set(_names(engine.paths.exec_containers)) | trashed) - live):
+    left = known | set(_names(engine.paths.exec_containers)) | trashed
+    for container_id in sorted(left - _live(engine)):
         entry = engine.containers.get(container_id)
         try:
             cgroup = open_cgroup(engine.cgroup_path(container_id, entry.record if entry else None))
@@ -59,15 +75,13 @@ def _cgroups(engine: "Engine", live: set[str], known: set[str], dry_run: bool) -
     return found
 
 
-def _bundles(engine: "Engine", live: set[str], dry_run: bool) -> list[str]:
+def _bundles(engine: "Engine", dry_run: bool) -> list[str]:
     """Directories of the exec root whose container does not run."""
-    found = []
-    for container_id in _names(engine.paths.exec_containers):
-        if container_id not in live:
-            found.append(f"runtime directory of container {container_id}")
-            if not dry_run:
-                remove_bundle(engine, container_id)
-    return found
+    left = set(_names(engine.paths.exec_containers))
+    left -= _live(engine)
+    for container_id in left if not dry_run else ():
+        remove_bundle(engine, container_id)
+    return [f"runtime directory of container {container_id}" for container_id in sorted(left)]
 
 
 def _data(engine: "Engine", known: set[str], dry_run: bool) -> list[str]:
@@ -100,9 +114,5 @@ def _volumes(engine: "Engine", dry_run: bool) -> list[str]:
 
 def _trash(engine: "Engine", dry_run: bool) -> list[str]:
     """What a removal moved away and did not come to delete."""
-    names = _names(engine.paths.trash)
-    if not dry_run:
-        for name in names:
-            path = engine.paths.trash / name
-            delete_tree(path)
+    names = _names(engine.paths.trash) if dry_run else empty_trash(engine)
     return [f"trash {name}" for name in names]

@@ -4,28 +4,53 @@ Deleting the files is left to the background: a name and an id are free as soon 
 leaves a row in state `removing`, which the next start finishes.
 """
 
+import logging
 import os
 import secrets
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wherry.engine import attach
 from wherry.engine.containers import Entry
-from wherry.errors import WherryError
 from wherry.failpoint import hit
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
 
+log = logging.getLogger("wherry.engine")
+
+
 async def remove_now(engine: "Engine", entry: Entry, *, volumes: bool) -> None:
-    """Remove a container that does not run; the lock is held. Can be repeated after a failure."""
+    """Remove a container that does not run; the lock is held. One that could not be removed is `dead`, those who wait
+    for its removal are told, and it can be tried again."""
+    try:
+        await _remove(engine, entry, volumes)
+    except Exception as error:
+        log.exception("container %s could not be removed", entry.id)
+        entry.record.state.status, entry.record.state.error = "dead", str(error)
+        engine.save_or_later(entry)
+        entry.wake(removal=True, error=str(error))
+        raise
+
+
+async def remove_if_possible(engine: "Engine", entry: Entry, *, volumes: bool) -> None:
+    """`remove_now` for a container that nobody waits to see removed (`--rm`): a failure is only logged."""
+    try:
+        await remove_now(engine, entry, volumes=volumes)
+    except Exception:
+        log.error("container %s is to be removed by request", entry.id)
+
+
+async def _remove(engine: "Engine", entry: Entry, volumes: bool) -> None:
     record = entry.record
     if record.state.status != "removing":
         hit("engine.remove.before_row")
         record.state.status, record.remove_volumes = "removing", volumes
-        engine.save(record)
+        # A full disk must not keep anybody from making room: it goes on without the note.
+        engine.save_or_later(entry)
         hit("engine.remove.after_row")
     attach.drop_pending(entry)
     trashed = [_to_trash(engine, record.id)]
@@ -33,9 +58,14 @@ async def remove_now(engine: "Engine", entry: Entry, *, volumes: bool) -> None:
     if record.remove_volumes:
         trashed += _remove_volumes(engine, entry)
     hit("engine.remove.after_volumes")
-    engine.containers.forget(entry)
+    remains = [path for path in trashed if path is not None]
+    try:
+        engine.containers.forget(entry)
+    except sqlite3.Error:
+        await _delete(engine, remains)  # room for the database to say that it is gone
+        engine.containers.forget(entry)
     hit("engine.remove.after_forget")
-    engine.background(_delete(engine, [path for path in trashed if path is not None]))
+    engine.background(_delete(engine, remains))
     engine.publish(record, "destroy")
     entry.wake(removal=True)
 
@@ -73,12 +103,15 @@ def delete_tree(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+def empty_trash(engine: "Engine") -> list[str]:
+    """Delete what removals moved away and did not come to delete; returns the names."""
+    names = sorted(os.listdir(engine.paths.trash))
+    for name in names:
+        delete_tree(engine.paths.trash / name)
+    return names
+
+
 async def finish(engine: "Engine", entry: Entry) -> None:
     """Complete a removal that a crash interrupted."""
     async with entry.lock:
-        try:
-            await remove_now(engine, entry, volumes=entry.record.remove_volumes)
-        except (WherryError, OSError):
-            entry.record.state.status = "dead"
-            engine.save(entry.record)
-            raise
+        await remove_now(engine, entry, volumes=entry.record.remove_volumes)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from wherry.engine.containers import Entry
 from wherry.engine.launch import launch
-from wherry.errors import WherryError
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -20,13 +19,16 @@ CALM_S = 10
 
 
 def wanted(entry: Entry, ran_s: int) -> bool:
-    """Whether the policy of an ended container asks for another start. A stop by request always wins."""
+    """Whether the policy of an ended container asks for another start. A stop by request wins over all of them, a
+    signal other than the container's own stop signal only over `unless-stopped` (moby restartmanager)."""
     record = entry.record
     policy = record.host_config.RestartPolicy
-    if record.manually_stopped:
+    if entry.stay_down:
         return False
-    if policy.Name in ("always", "unless-stopped"):
+    if policy.Name == "always":
         return True
+    if policy.Name == "unless-stopped":
+        return not record.manually_stopped
     within = policy.MaximumRetryCount == 0 or record.restart_count < policy.MaximumRetryCount
     return policy.Name == "on-failure" and record.state.exit_code != 0 and within
 
@@ -66,8 +68,9 @@ async def _restart(engine: "Engine", entry: Entry, pause_s: float) -> None:
         entry.record.restart_count += 1
         try:
             await launch(engine, entry)
-        except WherryError as error:
+        except Exception as error:
             log.warning("container %s could not be started again: %s", entry.id, error)
-            entry.record.state.status = "exited"
-            engine.save(entry.record)
-            entry.wake(removal=False)
+            if entry.monitor is None:
+                entry.record.state.status = "exited"
+                engine.save_or_later(entry)
+                entry.wake(removal=False)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from wherry.engine import removal, restarts
 from wherry.engine.containers import Entry
-from wherry.engine.exits import KILLED, Exit, apply_exit, handler, kill_leftovers, recorded_exit
+from wherry.engine.exits import KILLED, Exit, apply_exit, handler, recorded_exit
 from wherry.engine.reconcile import reconcile
-from wherry.engine.sandbox import apply_endpoint
+from wherry.engine.sandbox import apply_endpoint, kill_leftovers
 from wherry.errors import WherryError
 from wherry.failpoint import hit
 from wherry.runtime.client import Monitor, connect

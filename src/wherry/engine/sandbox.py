@@ -11,6 +11,7 @@ from wherry.engine.ports import expand
 from wherry.errors import WherryError
 from wherry.network.files import host_resolv_conf, hostname_file, hosts_file, resolv_conf
 from wherry.network.model import AttachRequest, Endpoint
+from wherry.runtime.cgroups import open_cgroup
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -49,6 +50,14 @@ def remove_bundle(engine: "Engine", container_id: str) -> None:
             pass
         except OSError:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def kill_leftovers(engine: "Engine", container_id: str) -> None:
+    """Kill whatever still runs in the container's cgroup and remove it: for containers nobody watches any more."""
+    entry = engine.containers.get(container_id)
+    cgroup = open_cgroup(engine.cgroup_path(container_id, entry.record if entry else None))
+    cgroup.kill()
+    cgroup.remove()
 
 
 # Network

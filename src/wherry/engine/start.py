@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from wherry.engine import removal, restarts
 from wherry.engine.containers import Entry
 from wherry.engine.launch import launch
-from wherry.errors import WherryError
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -28,7 +27,7 @@ async def _start(engine: "Engine", entry: Entry, ref: str) -> None:
         entry.record.restart_count = 0
         try:
             await launch(engine, entry)
-        except WherryError:
-            if entry.record.host_config.AutoRemove:
-                await removal.remove_now(engine, entry, volumes=True)
+        except Exception:
+            if entry.record.host_config.AutoRemove and entry.monitor is None:
+                await removal.remove_if_possible(engine, entry, volumes=True)
             raise

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from wherry.engine import launch, restarts
 from wherry.engine.containers import Entry
-from wherry.engine.exits import KILLED, Exit, apply_exit, kill_leftovers
+from wherry.engine.exits import KILLED, Exit, apply_exit
+from wherry.engine.sandbox import kill_leftovers
 from wherry.engine.signals import deliverable, parse_signal
 from wherry.errors import Conflict, Internal, InvalidArgument, NotModified, WherryError
 from wherry.failpoint import hit
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT_S = 10
 KILL_PATIENCE_S = 10.0
 """How long a SIGKILL may take before the cgroup is killed."""
-
-# A container killed with one of these was stopped by request: its restart policy rests.
-_ENDING = frozenset({signals.SIGKILL, signals.SIGTERM, signals.SIGINT, signals.SIGQUIT})
 
 
 # `timeout` below is Docker's word for the grace the container gets, not a limit on the call.
@@ -47,28 +45,36 @@ async def stop(
 
 
 async def _stop(engine: "Engine", entry: Entry, grace_s: int | None, number: int) -> None:
-    if not await _stopped_between_runs(engine, entry):
-        ended = entry.wait(removal=False)
-        await _signal(engine, entry, number)
-        if not await _within(ended, _patience(entry, grace_s)):
-            await _kill(engine, entry, ended)
-    engine.publish(entry.record, "stop")
+    if await _stopped_between_runs(engine, entry):
+        engine.publish(entry.record, "stop")
+        return
+    # The exit publishes it, just before "die": the order of Docker's events.
+    entry.stops += 1
+    ended = entry.wait(removal=False)
+    await _signal(engine, entry, number)
+    if not await _within(ended, _patience(entry, grace_s)):
+        await _kill(engine, entry, ended)
 
 
 async def _stopped_between_runs(engine: "Engine", entry: Entry) -> bool:
     """Note that it is stopped by request. A container waiting for its restart has nothing to signal: the restart is
     called off."""
     async with entry.lock:
-        entry.record.manually_stopped = True
+        entry.record.manually_stopped = entry.stay_down = True
         hit("engine.stop.before_row")
-        if entry.status != "restarting":
-            engine.save(entry.record)
-            return entry.status not in ("running", "paused")
-        restarts.cancel(entry)
-        entry.record.state.status = "exited"
-        engine.save(entry.record)
-        entry.wake(removal=False)
-        return True
+        if entry.status == "restarting":
+            _call_off(engine, entry)
+            return True
+        engine.save_or_later(entry)
+        return entry.status not in ("running", "paused")
+
+
+def _call_off(engine: "Engine", entry: Entry) -> None:
+    """There will be no restart; the lock is held."""
+    restarts.cancel(entry)
+    entry.record.state.status = "exited"
+    engine.save_or_later(entry)
+    entry.wake(removal=False)
 
 
 def _patience(entry: Entry, grace_s: int | None) -> float | None:
@@ -104,13 +110,20 @@ async def _signal(engine: "Engine", entry: Entry, number: int) -> None:
         hit("engine.stop.before_signal")
         try:
             await monitor.signal(number)
-            if entry.status == "paused" and (number in _ENDING or number == _stop_signal(entry)):
+            engine.publish(entry.record, "kill", {"signal": str(int(number))})
+            if entry.status == "paused" and _meant_to_end(entry, number):
                 await monitor.resume()
                 entry.record.state.status = "running"
-                engine.save(entry.record)
+                engine.save_or_later(entry)
+                engine.publish(entry.record, "unpause")
         except (Conflict, ConnectionError):
             return  # it has just ended
-        engine.publish(entry.record, "kill", {"signal": str(int(number))})
+
+
+def _meant_to_end(entry: Entry, number: int) -> bool:
+    """Whether a signal asks for the end as Docker sees it: any does, but when the container has a stop signal of its
+    own, only that one and SIGKILL (moby daemon/kill.go)."""
+    return not entry.record.config.StopSignal or number in (signals.SIGKILL, _stop_signal(entry))
 
 
 def _stop_signal(entry: Entry) -> int:
@@ -144,10 +157,13 @@ async def kill(engine: "Engine", ref: str, signal: str | None = None) -> None:
 
 
 async def _kill_by_request(engine: "Engine", entry: Entry, number: int) -> None:
-    if number in _ENDING or number == _stop_signal(entry):
-        async with entry.lock:
-            entry.record.manually_stopped = True
-            engine.save(entry.record)
+    async with entry.lock:
+        entry.record.manually_stopped = True
+        entry.stay_down = entry.stay_down or _meant_to_end(entry, number)
+        if entry.status == "restarting" and entry.stay_down:
+            _call_off(engine, entry)
+            return
+        engine.save_or_later(entry)
     if number != signals.SIGKILL:
         await _signal(engine, entry, number)
         return
@@ -215,5 +231,5 @@ async def _pause(engine: "Engine", ref: str, action: str) -> None:
         except WherryError as error:
             raise Internal(f"cannot {action} container {entry.id}: {error}") from error
         entry.record.state.status = status
-        engine.save(entry.record)
+        engine.save_or_later(entry)
         engine.publish(entry.record, action)

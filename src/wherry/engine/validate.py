@@ -8,7 +8,7 @@ from wherry.engine.config import EngineConfig
 from wherry.engine.model import ContainerConfig, HostConfig
 from wherry.engine.ports import check_bindings
 from wherry.engine.signals import parse_signal
-from wherry.errors import InvalidArgument, Unimplemented, WherryError
+from wherry.errors import InvalidArgument, Unimplemented
 from wherry.linux.caps import NUMBERS as CAPABILITIES
 
 MINIMUM_MEMORY = 6 << 20
@@ -21,12 +21,6 @@ _LOG_OPTIONS = {
     "local": {"max-file", "max-size", "compress"},
 }
 _COMMON_LOG_OPTIONS = {"mode", "max-buffer-size"}
-
-
-class BadOption(WherryError):
-    """Docker answers some malformed options with 500; clients compare texts only, so do we keep the kind."""
-
-    kind = "Internal"
 
 
 def check_config(config: ContainerConfig) -> None:
@@ -60,6 +54,7 @@ def clean(path: str) -> str:
 
 def check_host_config(config: ContainerConfig, host: HostConfig, daemon: EngineConfig) -> list[str]:
     """Raise what is wrong with `host`; returns warnings to show the client."""
+    _check_lines(config, host)
     _check_restart(host)
     _check_modes(config, host)
     check_bindings(host.PortBindings)
@@ -72,7 +67,7 @@ def check_host_config(config: ContainerConfig, host: HostConfig, daemon: EngineC
     if host.Isolation not in ("", "default"):
         raise InvalidArgument(f"invalid isolation ({host.Isolation}): linux only supports 'default'")
     if host.StorageOpt:
-        raise BadOption("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+        raise InvalidArgument("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     runtime = host.Runtime or daemon.default_runtime
     if runtime in daemon.runtimes:
         raise Unimplemented(f"runtime {runtime}: containers can only be run by the engine's own runtime for now")
@@ -88,6 +83,20 @@ def _health_warnings(config: ContainerConfig) -> list[str]:
     if not test or test == ["NONE"]:
         return []
     return ["Health checks are not run by this engine yet: the container will have no health status."]
+
+
+def _check_lines(config: ContainerConfig, host: HostConfig) -> None:
+    """What becomes part of a line in /etc/hosts, /etc/hostname or /etc/resolv.conf must not make lines of its own."""
+    for name, texts in (
+        ("Hostname", [config.Hostname]),
+        ("Domainname", [config.Domainname]),
+        ("ExtraHosts", host.ExtraHosts),
+        ("Dns", host.Dns),
+        ("DnsSearch", host.DnsSearch),
+        ("DnsOptions", host.DnsOptions),
+    ):
+        if any(character < " " for text in texts or () for character in text):
+            raise InvalidArgument(f"invalid {name}: control characters are not allowed")
 
 
 def _check_restart(host: HostConfig) -> None:
@@ -179,12 +188,12 @@ def _check_security_options(host: HostConfig) -> None:
         separator = "=" if "=" in option else ":"
         key, found, value = option.partition(separator)
         if not found:
-            raise BadOption(f'invalid --security-opt 1: "{option}"')
+            raise InvalidArgument(f'invalid --security-opt 1: "{option}"')
         known = key in ("label", "apparmor", "seccomp", "writable-cgroups") or (
             key == "no-new-privileges" and value in ("true", "false")
         )
         if not known:
-            raise BadOption(f'invalid --security-opt 2: "{option}"')
+            raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
 
 
 def check_log_config(driver: str, options: dict[str, str]) -> None:
