@@ -40,7 +40,7 @@ class EngineConfig(Struct, kw_only=True):
     cgroup_parent: str = ""
     init: bool = False
     init_path: str = ""
-    """The reaper of `--init`; "" searches the known places."""
+    """The reaper of `--init`; "" is the packaged one."""
     seccomp_profile: str = ""
     """"" or "builtin", "unconfined", or the path of a profile in Docker's format."""
     no_new_privileges: bool = False

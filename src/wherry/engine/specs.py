@@ -10,18 +10,11 @@ from wherry.engine.oci import ContainerSpecInput, build_config, exec_process
 from wherry.engine.oci.input import kernel_version
 from wherry.errors import InvalidArgument, WherryError
 from wherry.linux import caps
+from wherry.runtime import reaper
 from wherry.runtime.seccomp import compile_profile
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
-
-_INIT_PLACES = (
-    "/usr/bin/docker-init",
-    "/usr/libexec/docker/docker-init",
-    "/usr/bin/tini-static",
-    "/usr/bin/catatonit",
-    "/usr/libexec/podman/catatonit",
-)
 
 
 def oci_config(engine: "Engine", record: Container, joins: Joins) -> dict[str, Any]:
@@ -53,7 +46,7 @@ def _spec_input(engine: "Engine", record: Container, joins: Joins) -> ContainerS
         resolv_conf_path=record.resolv_conf_path,
         cgroup_parent=daemon.cgroup_parent,
         cgroup_v2=engine.cgroup_version == 2,
-        init_path=find_init(daemon.init_path) if wants_init else None,
+        init_path=(daemon.init_path or reaper.path()) if wants_init else None,
         data_root=str(paths.data_root),
         bounding=engine.host.capabilities,
         default_ulimits=daemon.default_ulimits,
@@ -101,14 +94,6 @@ def _joins_of_running(engine: "Engine", record: Container) -> Joins:
         return resolve_joins(engine, record)
     except WherryError:
         return Joins()
-
-
-def find_init(configured: str) -> str:
-    """The reaper for `--init`. Raises `InvalidArgument` when this host has none."""
-    found = configured or next((path for path in _INIT_PLACES if os.access(path, os.X_OK)), "")
-    if not found:
-        raise InvalidArgument("no init program for --init on this host: install tini, or give the daemon --init-path")
-    return found
 
 
 class HostFacts(NamedTuple):
