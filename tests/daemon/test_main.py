@@ -49,7 +49,7 @@ def test_reload_takes_new_defaults_and_keeps_what_needs_a_restart():
     host = Host()
     config = host.root / "daemon.json"
     config.write_text('{"labels": ["stage=one"], "mtu": 1400}')
-    host.flags = ("--config-file", str(config))
+    host.flags += ("--config-file", str(config))
     host.start()
     try:
         assert host.out("info", "--format", "{{.Labels}}") == "[stage=one]"

@@ -126,13 +126,13 @@ class Host(Engine):
 
     def __init__(self, *flags: str) -> None:
         Host.count += 1
-        self.flags = flags
+        self.cgroup = f"/wherry-test-{os.getpid()}-{Host.count}"
+        self.flags = ("--cgroup-parent", self.cgroup, *flags)
         netns = f"wherry-test-{os.getpid()}-{Host.count}"
         super().__init__(netns)
         subprocess.run(["ip", "netns", "add", self.netns], check=True)
         subprocess.run(["ip", "-n", self.netns, "link", "set", "lo", "up"], check=True)
         self.daemon: subprocess.Popen[bytes] | None = None
-        self.cgroups_before = self._cgroups()
 
     # the daemon
 
@@ -196,7 +196,7 @@ class Host(Engine):
                 found.append(f"process {pid}: {line!r}")
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         found += [f"mount {line}" for line in mounts if str(self.root) in line]
-        found += [f"cgroup {path}" for path in sorted(self._cgroups() - self.cgroups_before)]
+        found += [f"cgroup {path}" for parent in self._cgroup_parents() for path in parent.iterdir() if path.is_dir()]
         links = json.loads(self.run("ip", "-j", "link").stdout)
         found += [f"link {link['ifname']}" for link in links if link.get("link_type") == "ether" and "master" in link]
         containers = self.root / "run" / "containers"
@@ -211,9 +211,10 @@ class Host(Engine):
         children = Path(f"/proc/{daemon}/task").glob("*/children")
         return {daemon, *(int(pid) for file in children for pid in file.read_text().split())}
 
-    def _cgroups(self) -> set[str]:
+    def _cgroup_parents(self) -> list[Path]:
+        """The directories of our cgroup parent, in every hierarchy."""
         base = Path("/sys/fs/cgroup")
-        return {str(p) for pattern in ("wherry/*", "*/wherry/*") for p in base.glob(pattern) if p.is_dir()}
+        return [p for p in (base / self.cgroup[1:], *base.glob(f"*{self.cgroup}")) if p.is_dir()]
 
     def close(self) -> None:
         """Remove every container, end the daemon, delete the namespace and the files."""
@@ -226,5 +227,7 @@ class Host(Engine):
             self.wait_until(lambda: not self.leaks(), f"the end of {self.leaks()}")
         finally:
             self.stop()
+            for parent in self._cgroup_parents():
+                parent.rmdir()
             subprocess.run(["ip", "netns", "del", self.netns], check=True)
             shutil.rmtree(self.root)

@@ -45,10 +45,11 @@ def test_udp_and_ranges(host, name):
     ports = host.inspect(name)["NetworkSettings"]["Ports"]
     assert sorted(ports) == ["7000/udp", "7001/udp", "7002/udp"]
     program = (
-        "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(5); s.connect(('127.0.0.1', 7001));"
+        "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(1); s.connect(('127.0.0.1', 7001));"
         "s.send(b'ping'); print(s.recv(100))"
     )
-    assert host.run(sys.executable, "-c", program).stdout == "b'ping'\n"
+    command = (sys.executable, "-c", program)  # refused until the server in the container is up
+    host.wait_until(lambda: host.run(*command, check=False).stdout == "b'ping'\n", "an answer")
 
 
 def test_a_port_in_use_is_refused_and_nothing_is_left(host, name):
