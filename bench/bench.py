@@ -1,6 +1,7 @@
 """wherry beside Docker: run, exec, API cycles, density, memory, start-up, the OCI runtime. See script/bench."""
 
 import argparse
+import asyncio
 import json
 import os
 import re
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import API, Wherryd, alternate, matching, median, pss_kib
+
+from wherry.runtime.client import Spawner
 
 IMAGE = "wherry-bench-busybox"
 Rows = list[dict[str, object]]
@@ -54,6 +57,49 @@ def api_cycle(path: str, network: str) -> Callable[[], None]:
             assert status == expected, reply
 
     return cycle
+
+
+class WarmRuntime:
+    """The runtime as the engine has it: a spawner that is there, a monitor for each container."""
+
+    def __init__(self, bundle: Path, spec: dict[str, object]) -> None:
+        self.bundle, self.spec = bundle, spec
+        self.loop = asyncio.new_event_loop()
+        self.count = 0
+
+    def __enter__(self) -> "WarmRuntime":
+        self.spawner = self.loop.run_until_complete(Spawner.launch(str(self.bundle / "spawner.log")))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loop.run_until_complete(self.spawner.close())
+        self.loop.close()
+
+    def run(self) -> None:
+        self.loop.run_until_complete(self._run())
+
+    async def _run(self) -> None:
+        self.count += 1
+        identity = f"bench-warm-{os.getpid()}-{self.count}"
+        home = self.bundle / identity
+        home.mkdir()
+        exited: asyncio.Future[dict[str, object]] = self.loop.create_future()
+        request = {
+            "id": identity,
+            "bundle": str(self.bundle),
+            "config": self.spec | {"linux": self.spec["linux"] | {"cgroupsPath": f"/wherry-bench/{identity}"}},
+            "rootfs_mounts": [],
+            "seccomp_filter": None,
+            "stdio": {"tty": False, "open_stdin": False, "stdin_once": False},
+            "log": {"driver": "none", "path": ""},
+            "socket": str(home / "monitor.sock"),
+            "exit_record": str(home / "exit.json"),
+            "console_size": None,
+            "start": True,
+        }
+        monitor = await self.spawner.create(request, [], lambda _, event: exited.set_result(event))
+        assert (await exited)["exit_code"] == 0
+        await monitor.close()
 
 
 class Bench:
@@ -155,12 +201,11 @@ class Bench:
             spec["process"] |= {"terminal": False, "args": ["/bin/true"]}
             (bundle / "config.json").write_text(json.dumps(spec))
             run = ("run", "--bundle", str(bundle))
-            self.pair(
-                "OCI `run` of /bin/true: `wherry-runtime` cold against runc",
-                lambda: sh(str(self.runc), *run, f"bench-runc-{os.getpid()}"),
-                lambda: sh("wherry-runtime", *run, f"bench-wherry-{os.getpid()}"),
-                2.0,
-            )
+            reference = lambda: sh(str(self.runc), *run, f"bench-runc-{os.getpid()}")  # noqa: E731 - for two pairs
+            cold = lambda: sh("wherry-runtime", *run, f"bench-wherry-{os.getpid()}")  # noqa: E731
+            self.pair("OCI `run` of /bin/true: `wherry-runtime` cold against runc", reference, cold, 2.0)
+            with WarmRuntime(bundle, spec) as warm:
+                self.pair("OCI `run` of /bin/true: through the spawner against runc", reference, warm.run, 0.4)
         finally:
             shutil.rmtree(bundle)
 
