@@ -345,3 +345,22 @@ def test_a_path_longer_than_a_socket_address(play):
         await again.close()
 
     play(scenario)
+
+
+@pytest.mark.parametrize("left", ["exit 3", "sleep 100"])
+def test_memory_that_ran_out_is_told(play, left):
+    """v1 announces before it kills: a quick monitor sees no victim yet. Many rounds, so that one is quick enough."""
+
+    async def scenario(lab: Lab) -> None:
+        for _ in range(8):
+            script = f"(dd if=/dev/zero of=/dev/null bs=99M count=9; true); {left}"
+            request = lab.request("sh", "-c", script, cgroup=True)
+            request["config"]["linux"]["resources"] = {"memory": {"limit": 8 << 20, "swap": 8 << 20}}
+            monitor, events = await lab.run(request)
+            await events.until("oom")
+            if left != "exit 3":
+                await monitor.signal(9)
+            assert (await events.until("exit"))["oom_killed"]
+            assert json.loads(Path(request["exit_record"]).read_text())["oom_killed"]
+
+    play(scenario)

@@ -43,6 +43,7 @@ from wherry.runtime.monitor.poller import POLLIN, Poller
 from wherry.runtime.monitor.record import exit_of, write_record
 from wherry.runtime.monitor.stdio import Pipes
 
+_OOM_SETTLES_S = 0.2
 _LOST = 137  # the exit code when the monitor fails and takes the container with it
 
 
@@ -69,6 +70,7 @@ class Supervisor:
         self._end: dict[str, Any] = {}  # how init ended
         self._recorded = False
         self._ooms = 0
+        self._oom_told = False
         self._handlers: dict[str, control_.Handler] = {
             "hello": self._status,
             "status": self._status,
@@ -254,10 +256,18 @@ class Supervisor:
         self._control.announce({**event, "exec_id": job.exec_id} if job.exec_id else event)
 
     def _oom(self, _: int) -> None:
-        """Memory ran out, or, on v2, something else changed in memory.events."""
+        """Memory ran out, or, on v2, something else changed in memory.events. v1 tells before it kills and counts
+        (the kernel's mem_cgroup_oom), so that we look again; the end looks for the last time."""
         try:
             os.read(self._oom_fd, 4096)
         except BlockingIOError:
+            return
+        self._oom_told = True
+        self._count_ooms()
+        self._poller.after(_OOM_SETTLES_S, self._count_ooms)
+
+    def _count_ooms(self) -> None:
+        if self._oom_fd < 0:
             return
         fd, count = self._cgroup().oom_events()
         os.close(fd)
@@ -317,6 +327,8 @@ class Supervisor:
             self._reap()  # orphans came to us
         if self._oom_fd >= 0:
             self._attempt(lambda: self._oom(0))
+        if self._oom_told:
+            self._attempt(self._count_ooms)
         oom_killed = self._ooms > 0
         self._end = {"exit_code": code, "signal": number, "oom_killed": oom_killed, "finished_at": finished_at}
         job.process_ended(self._finish)
