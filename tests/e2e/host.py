@@ -123,6 +123,8 @@ class Host(Engine):
     """One machine with one engine. `docker(...)` runs the real CLI, `wherry(...)` ours, both inside the namespace."""
 
     count = 0
+    wrapper: tuple[str, ...] = ()
+    """What runs the daemon's command line."""
 
     def __init__(self, *flags: str) -> None:
         Host.count += 1
@@ -142,6 +144,7 @@ class Host(Engine):
         with open(self.root / "wherryd.log", "ab") as log:
             self.daemon = subprocess.Popen(
                 [
+                    *self.wrapper,
                     *("nsenter", f"--net=/run/netns/{self.netns}", sys.executable, "-m", "wherry.daemon.main"),
                     *("--host", self.address, "--pidfile", str(self.root / "pid"), *self.flags),
                     *("--data-root", str(self.root / "data"), "--exec-root", str(self.root / "run")),

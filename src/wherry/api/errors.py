@@ -1,6 +1,9 @@
 """The one place where errors meet HTTP."""
 
+import errno
 import logging
+import os
+import sqlite3
 from http import HTTPStatus
 
 import msgspec
@@ -36,6 +39,9 @@ _STATUS: tuple[tuple[type[WherryError], HTTPStatus], ...] = (
 )
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
 def explain(error: Exception) -> tuple[HTTPStatus, str]:
     """The status and the text for the client. What is none of ours is a defect: logged with its traceback."""
     for kind, status in _STATUS:
@@ -43,6 +49,13 @@ def explain(error: Exception) -> tuple[HTTPStatus, str]:
             return status, error.message
     if isinstance(error, ConnectionError):
         return HTTPStatus.BAD_REQUEST, "the client went away"
+    if isinstance(error, sqlite3.Error):
+        log.error("the database: %s", error)
+        return HTTPStatus.INTERNAL_SERVER_ERROR, f"the engine's database cannot be used: {error}"
+    if isinstance(error, OSError) and error.errno in _FULL:
+        log.error("%s: %s", error.filename, error.strerror)
+        where = f"{error.filename}: " if error.filename else ""
+        return HTTPStatus.INTERNAL_SERVER_ERROR, where + os.strerror(error.errno).lower()
     log.error("unexpected error, please report it", exc_info=error)
     return HTTPStatus.INTERNAL_SERVER_ERROR, str(error) or type(error).__name__
 

@@ -67,6 +67,9 @@ class Engine:
         self._transfers = ThreadPoolExecutor(_TRANSFERS, "transfer")
         self._tending: asyncio.Task[None] | None = None
         self.repairing = asyncio.Lock()
+        """Held while the host is repaired: starts wait for it."""
+        self.attention = asyncio.Event()
+        """Something was left that a repair should see to soon."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @classmethod

@@ -6,6 +6,7 @@ the exit record is durable, the network is gone, `die` is published, waiters wak
 
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -149,8 +150,11 @@ async def _release(engine: "Engine", entry: Entry) -> None:
     try:
         hit("engine.exit.before_network")
         await engine.run_blocking(_clean_up, engine, record.id)
-    except Exception:
-        log.exception("container %s could not be cleaned up after; the next repair will", entry.id)
+    except Exception as error:
+        known = isinstance(error, sqlite3.Error | OSError)
+        text = "container %s could not be cleaned up after; the next repair will: %s"
+        log.error(text, entry.id, error, exc_info=None if known else error)
+        engine.attention.set()
     exec.container_ended(engine, entry)
     clear_endpoint(engine, record)
     for point in record.mounts:
@@ -159,5 +163,7 @@ async def _release(engine: "Engine", entry: Entry) -> None:
 
 
 def _clean_up(engine: "Engine", container_id: str) -> None:
-    engine.network.detach(container_id)
-    remove_bundle(engine, container_id)
+    try:
+        engine.network.detach(container_id)
+    finally:
+        remove_bundle(engine, container_id)

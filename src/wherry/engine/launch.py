@@ -7,6 +7,7 @@ here; whatever fails, everything is undone and the record says why.
 import asyncio
 import base64
 import logging
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ async def launch(engine: "Engine", entry: Entry) -> None:
     try:
         await _launch(engine, entry, undo)
     except BaseException as error:
-        await _undo(undo)
+        await _undo(engine, undo)
         attach.drop_pending(entry)
         shown = _shown(error)
         _failed(engine, entry, shown, error)
@@ -75,13 +76,14 @@ async def launch(engine: "Engine", entry: Entry) -> None:
     engine.publish(record, "start")
 
 
-async def _undo(steps: list[Callable[[], Awaitable[None]]]) -> None:
+async def _undo(engine: "Engine", steps: list[Callable[[], Awaitable[None]]]) -> None:
     """All of them, last first: one that fails must not keep the others from being done."""
     for step in reversed(steps):
         try:
             await step()
         except Exception:
             log.exception("a step of a failed start could not be undone; the next repair will")
+            engine.attention.set()
 
 
 async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaitable[None]]]) -> None:
@@ -208,6 +210,8 @@ def _shown(error: BaseException) -> BaseException:
     """What the client sees: everything that is none of our errors becomes `Internal`."""
     if isinstance(error, OSError):
         return Internal(f"{error.filename or ''}: {(error.strerror or str(error)).lower()}".removeprefix(": "))
+    if isinstance(error, sqlite3.Error):
+        return Internal(f"the engine's database cannot be used: {error}")
     if isinstance(error, WherryError) or not isinstance(error, Exception):
         return error
     log.error("unexpected error while starting a container, please report it", exc_info=error)

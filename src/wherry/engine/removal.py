@@ -12,7 +12,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wherry.engine import attach
+from wherry.engine import attach, reserve
 from wherry.engine.containers import Entry
 from wherry.failpoint import hit
 
@@ -62,7 +62,8 @@ async def _remove(engine: "Engine", entry: Entry, volumes: bool) -> None:
     try:
         engine.containers.forget(entry)
     except sqlite3.Error:
-        await _delete(engine, remains)  # room for the database to say that it is gone
+        await _delete(engine, remains)
+        reserve.give_back(engine.paths)  # room for the database to say that it is gone
         engine.containers.forget(entry)
     hit("engine.remove.after_forget")
     engine.background(_delete(engine, remains))

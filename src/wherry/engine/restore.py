@@ -14,7 +14,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from wherry.engine import removal, restarts
+from wherry.engine import removal, reserve, restarts
 from wherry.engine.containers import Entry
 from wherry.engine.exits import KILLED, Exit, apply_exit, handler, recorded_exit
 from wherry.engine.reconcile import reconcile
@@ -44,6 +44,7 @@ def read_boot_id() -> str:
 async def prepare(engine: "Engine") -> None:
     """Before anything else: the exec root of another boot is worthless, scratch is emptied, records are read."""
     await engine.run_blocking(_forget_other_boot, engine)
+    await engine.run_blocking(reserve.keep, engine.paths)
     for problem in engine.containers.load():
         log.error("%s; it is left alone", problem)
 

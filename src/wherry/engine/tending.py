@@ -1,5 +1,7 @@
-"""What the engine does once a minute beside its work: it writes down what a full disk kept it from writing, empties the
-trash, and repairs what others broke or what could not be cleaned up (a firewall rule deleted, a bridge set down).
+"""What the engine does every minute, and soon after something could not be cleaned up.
+
+It writes down what a full disk kept it from writing, empties the trash, and repairs what is not as it should be: what
+others broke (a firewall rule deleted, a bridge set down) and what a failed start or exit left.
 
 A repair never meets a start: it only begins when nothing is being done with any container, and starts wait for its
 few milliseconds.
@@ -9,6 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from wherry.engine import reserve
 from wherry.engine.reconcile import reconcile_kernel
 from wherry.engine.removal import empty_trash
 
@@ -24,7 +27,12 @@ _RETRY_S = 1.0
 async def tend(engine: "Engine") -> None:
     """Tend `engine` until cancelled."""
     while True:
-        await asyncio.sleep(INTERVAL_S)
+        try:
+            async with asyncio.timeout(INTERVAL_S):
+                await engine.attention.wait()
+        except TimeoutError:
+            pass
+        engine.attention.clear()
         try:
             for line in await tend_once(engine):
                 log.warning("repaired: %s", line)
@@ -38,6 +46,7 @@ async def tend_once(engine: "Engine") -> list[str]:
         if entry.unsaved and not entry.lock.locked():
             engine.save_or_later(entry)
     await engine.run_blocking(empty_trash, engine)
+    await engine.run_blocking(reserve.keep, engine.paths)
     while await reconcile_kernel(engine, dry_run=True):
         repaired = await _repair(engine)
         if repaired is not None:

@@ -138,6 +138,10 @@ class NetworkService:
         try:
             self.detach(request.container_id)
             return self._attach(request)
+        except BaseException:
+            with self._ports.lock:  # chosen, but their rows could not be written
+                self._ports.release(request.container_id)
+            raise
         finally:
             self._attaching.discard(request.container_id)
 
