@@ -74,6 +74,20 @@ def test_an_engine_that_refuses_early_is_heard(engine, wherry, tmp_path):
     assert wherry("load", "-i", "a.tar") == ("", "Error response from daemon: not today\n", 1)
 
 
+@pytest.mark.parametrize("command", [("load", "-i", "d"), ("import", "d", "x")])
+def test_a_directory_is_no_archive(engine, wherry, tmp_path, command):
+    (tmp_path / "d").mkdir()
+    assert wherry(*command) == ("", "read d: is a directory\n", 1)
+
+
+def test_output_that_can_not_be_written_is_told(engine):
+    with open("/dev/full", "w") as full:
+        arguments = [sys.executable, "-m", "wherry.cli.main", "ps"]
+        engine.routes["GET /containers/json"] = Reply(200, b"[]")
+        process = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (process.stderr, process.returncode) == (b"wherry: No space left on device\n", 1)
+
+
 def test_an_image_of_this_host(engine, wherry):
     program = next(path for path in ("/usr/bin/busybox", "/bin/cat") if os.path.exists(path))
     assert wherry("image", "from-host", "mine", program) == ("Loaded image: x:latest\n", "", 0)

@@ -51,6 +51,8 @@ def main() -> NoReturn:
         code = 128 + 13
     except KeyboardInterrupt:
         code = 128 + 2
+    except OSError as error:  # of a standard stream, a full disk behind it perhaps
+        write_all(2, f"wherry: {error.strerror}\n".encode())
     os._exit(code)
 
 

@@ -20,14 +20,23 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 
 
-def pieces(fd: int, *, close: bool = False) -> Iterator[bytes]:
-    """What a descriptor has, in large pieces; `close` it at the end."""
+def pieces(fd: int, name: str = "/dev/stdin", *, close: bool = False) -> Iterator[bytes]:
+    """What a descriptor has, in large pieces; `close` it at the end. Raises StatusError that says `name`."""
     try:
-        while data := os.read(fd, _CHUNK):
+        while data := _read(fd, name):
             yield data
     finally:
         if close:
             os.close(fd)
+
+
+def _read(fd: int, name: str) -> bytes:
+    try:
+        return os.read(fd, _CHUNK)
+    except OSError as error:
+        from wherry.cli.options.files import go_error
+
+        raise StatusError(f"read {name}: {go_error(error)}") from None
 
 
 def _open(path: str) -> int:
@@ -42,7 +51,7 @@ def _open(path: str) -> int:
 def _load(session: Session, parsed: Parsed) -> int:
     path = parsed["input"]
     if path:
-        body = pieces(_open(path), close=True)
+        body = pieces(_open(path), path, close=True)
     elif is_terminal(0):
         raise StatusError("requested load from stdin, but stdin is empty")
     else:
@@ -74,7 +83,7 @@ def _import(session: Session, parsed: Parsed) -> int:
     elif source.startswith(("http://", "https://")):
         query["fromSrc"] = source
     else:
-        body = pieces(_open(source), close=True)
+        body = pieces(_open(source), source, close=True)
     if repository:
         from wherry.cli.references import parse
 
