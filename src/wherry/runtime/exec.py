@@ -6,7 +6,9 @@ Joining the mount namespace makes the container's root ours, whatever lies at th
 """
 
 import os
+import select
 import signal
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
@@ -22,6 +24,8 @@ from wherry.runtime.failure import StartError, words
 from wherry.runtime.lifecycle import BirthNamespaces, Process, Stdio, adjust_oom_score, enter_cgroup, filter_loader
 
 _JOINABLE = tuple((flag, name) for flag, name in ns.TYPES.values())
+_PATIENCE_S = 20.0
+_NUDGE_MS = 20
 
 
 class _Child(NamedTuple):
@@ -98,14 +102,15 @@ def _different_namespaces(pid: int) -> int:
 
 
 def _accompany(pid: int, link: wire.Wire, warn: Callable[[str], None]) -> Process:
+    deadline = time.monotonic() + _PATIENCE_S
     try:
-        kind, body, fds = link.receive()
+        kind, body, fds = _receive(pid, link, deadline)
         if kind != wire.READY:
             raise StartError("Internal", "the process ended before it was ready")
         for warning in body or ():
             warn(warning)
         link.send(wire.START)
-        link.receive()
+        _receive(pid, link, deadline)
         return Process(pid, pidfd_open(pid), fds[0] if fds else -1)
     except BaseException as error:
         reason = link.failure()
@@ -117,6 +122,18 @@ def _accompany(pid: int, link: wire.Wire, warn: Callable[[str], None]) -> Proces
         raise
     finally:
         link.close()
+
+
+def _receive(pid: int, link: wire.Wire, deadline: float) -> tuple[bytes, Any, list[int]]:
+    """The next message of the child. The container's processes see it and may stop it (SIGSTOP cannot be blocked);
+    whoever waits for us must not depend on them: it is sent on again, until its time is up."""
+    poll = select.poll()
+    poll.register(link.fileno(), select.POLLIN)
+    while not poll.poll(_NUDGE_MS):
+        if time.monotonic() > deadline:
+            raise StartError("Internal", f"the process did not get to run within {_PATIENCE_S:.0f} s")
+        os.kill(pid, signal.SIGCONT)
+    return link.receive()
 
 
 def _undo(pid: int) -> None:

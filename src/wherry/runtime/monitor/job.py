@@ -5,7 +5,10 @@ process ──stdout, stderr──▶ read ──▶ log
 process ◀──────stdin────────── what clients type, in the order it came
 """
 
+import fcntl
 import os
+import struct
+import termios
 import time
 from collections.abc import Callable
 from typing import Any
@@ -131,8 +134,8 @@ class Job:
             self._update_sources()
 
     def _update_sources(self) -> None:
-        """Read on only while every client keeps up; after the process's end, what is left is bounded anyway."""
-        blocked = not self.ended and any(client.blocked for client in self._clients)
+        """Read on only while every client keeps up."""
+        blocked = any(client.blocked for client in self._clients)
         for fd in self._sources:
             self._poller.change(fd, None if blocked else POLLIN)
 
@@ -164,15 +167,22 @@ class Job:
         self._on_drained = on_drained
         self.close_stdin()
         for fd, stream in tuple(self._sources.items()):
-            while data := self._read(fd):
-                self._deliver(stream, data)
-            if data is not None:
+            if self._read_left(fd, stream):
                 self._close_source(fd)
         if not self._sources:
             self._drained()
         else:
             self._update_sources()
             self._poller.after(_PATIENCE_S, self._give_up_output)
+
+    def _read_left(self, fd: int, stream: int) -> bool:
+        """Deliver what the process left, whether clients keep up or not, and no more: others may hold the pipe and
+        write for ever. True at the end of the output."""
+        (left,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
+        while left >= 0 and (data := self._read(fd)):
+            self._deliver(stream, data)
+            left -= len(data)
+        return left >= 0 and data is not None
 
     def _give_up_output(self) -> None:
         if self._sources:
