@@ -223,6 +223,8 @@ async def test_kill_sends_any_signal_and_waits_for_the_last(lab: Lab) -> None:
             await stop.kill(d.engine, ref)
         with pytest.raises(InvalidArgument, match="invalid signal: FOO"):
             await stop.kill(d.engine, ref, "FOO")
+        with pytest.raises(InvalidArgument, match="the linux daemon does not support signal 65"):
+            await stop.kill(d.engine, ref, "65")
         await d.clean()
 
 
@@ -309,7 +311,7 @@ async def test_rename(lab: Lab) -> None:
             ("", "Neither old nor new names may be empty"),
             ("old", "Renaming a container with the same name as its current name"),
             ("a b", "Error when allocating new name: Invalid container name"),
-            ("other", 'Conflict. The container name "/other" is already in use'),
+            ("other", 'Error when allocating new name: Conflict. The container name "/other" is already in use'),
         ):
             with pytest.raises(WherryError) as caught:
                 await rename.rename(d.engine, "old", name)

@@ -78,11 +78,12 @@ async def test_a_failed_create_takes_its_volumes_back(lab: Lab) -> None:
 async def test_the_network_and_its_files(lab: Lab) -> None:
     async with lab.daemon() as d:
         await d.image()
-        ref = await d.run("sleep", "1000", NetworkMode="bridge", ExtraHosts=["db:10.9.8.7"], Hostname="h")
+        names = {"Hostname": "h", "Domainname": "d.e"}
+        ref = await d.run("sleep", "1000", NetworkMode="bridge", ExtraHosts=["db:10.9.8.7"], **names)
         endpoint = d.entry(ref).record.networks["bridge"]
         code, hosts = await d.exec(ref, "cat", "/etc/hosts", "/etc/hostname")
         assert code == 0
-        assert f"{endpoint.IPAddress}\th\n" in hosts
+        assert f"{endpoint.IPAddress}\th.d.e h\n" in hosts
         assert "10.9.8.7\tdb\n" in hosts
         assert hosts.endswith("h\n")
         assert endpoint.IPAddress in (await d.exec(ref, "ip", "addr"))[1]
@@ -90,6 +91,8 @@ async def test_the_network_and_its_files(lab: Lab) -> None:
         assert d.entry(joined).record.host_config.NetworkMode == f"container:{ref}"
         assert endpoint.IPAddress in (await d.exec(joined, "ip", "addr"))[1]
         assert (await d.exec(joined, "cat", "/etc/hosts"))[1] in hosts
+        kernel = await d.exec(joined, "cat", "/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname")
+        assert kernel == (0, "h\nd.e\n")
         await d.stop(ref)
         assert d.entry(ref).record.networks["bridge"].IPAddress == ""
         with pytest.raises(Conflict, match="cannot join network namespace of a non running container"):

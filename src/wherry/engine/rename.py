@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from wherry.engine.containers import Entry
 from wherry.engine.create import write_meta
-from wherry.errors import InvalidArgument
+from wherry.errors import Conflict, InvalidArgument
 from wherry.failpoint import hit
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ async def _rename(engine: "Engine", entry: Entry, ref: str, name: str) -> None:
             raise InvalidArgument("Renaming a container with the same name as its current name")
         try:
             bare = engine.containers.reserve_name(name, entry.id)
-        except InvalidArgument as error:
-            raise InvalidArgument(f"Error when allocating new name: {error}") from None
+        except (InvalidArgument, Conflict) as error:
+            raise type(error)(f"Error when allocating new name: {error}") from None
         entry.record.name = bare
         try:
             hit("engine.rename.before_row")

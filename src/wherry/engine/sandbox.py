@@ -105,9 +105,12 @@ def _bindings(record: Container) -> dict[str, list[dict[str, str]]]:
 
 
 def name_files(engine: "Engine", record: Container, joins: Joins) -> None:
-    """Where the files are: beside the container's data, or those of the container whose network it shares."""
+    """Where the files are: beside the container's data, or those of the container whose network it shares. Its
+    hostname is that one's, then."""
     directory = engine.paths.container(record.id)
     owner = joins.network_owner
+    if owner:
+        record.config.Hostname, record.config.Domainname = owner.config.Hostname, owner.config.Domainname
     record.hostname_path = owner.hostname_path if owner else str(directory / "hostname")
     record.hosts_path = owner.hosts_path if owner else str(directory / "hosts")
     record.resolv_conf_path = owner.resolv_conf_path if owner else str(directory / "resolv.conf")

@@ -149,7 +149,7 @@ async def kill(engine: "Engine", ref: str, signal: str | None = None) -> None:
     try:
         number = parse_signal(signal or "KILL")
         if not deliverable(number):
-            raise InvalidArgument(f"invalid signal: {signal}")
+            raise InvalidArgument(f"the linux daemon does not support signal {number}")
     except InvalidArgument as error:
         raise InvalidArgument(f"cannot kill container: {ref}: {error}") from None
     entry.check("kill", ref)
