@@ -246,3 +246,22 @@ def test_events_tell_the_story(host, name):
     actions = [e["Action"] for e in mine if e["Type"] == "container"]
     assert [a for a in actions if a != "attach"] == ["create", "start", "die", "destroy"]
     assert next(e for e in mine if e["Action"] == "die")["Actor"]["Attributes"]["exitCode"] == "4"
+
+
+def test_a_shared_ipc_namespace_shares_dev_shm(host, name):
+    other = f"{name}-x"
+    host.docker("run", "-d", "--name", name, "--ipc", "shareable", "--shm-size", "1m", "busybox", "sleep", "1000")
+    try:
+        host.docker("exec", name, "sh", "-c", "echo hello > /dev/shm/note")
+        host.docker("run", "-d", "--name", other, "--ipc", f"container:{name}", "busybox", "sleep", "1000")
+        assert host.out("exec", other, "cat", "/dev/shm/note") == "hello"
+        host.docker("exec", other, "sh", "-c", "echo back > /dev/shm/note")
+        assert host.out("exec", name, "cat", "/dev/shm/note") == "back"
+        links = [host.out("exec", one, "readlink", "/proc/1/ns/ipc") for one in (name, other)]
+        assert links[0] == links[1]
+        full = host.docker("exec", other, "dd", "if=/dev/zero", "of=/dev/shm/big", "bs=1M", "count=3", check=False)
+        assert "No space left on device" in full.stderr
+        host.docker("rm", "-f", name)  # what is shared lives as long as anybody has it
+        assert host.out("exec", other, "cat", "/dev/shm/note") == "back"
+    finally:
+        host.docker("rm", "-f", other)

@@ -17,6 +17,8 @@ class Joins(NamedTuple):
     network_owner: Container | None = None
     pid: str | None = None
     ipc: str | None = None
+    shared_memory: str | None = None
+    """/dev/shm of the one whose IPC namespace it is."""
 
 
 def resolve_joins(engine: "Engine", record: Container) -> Joins:
@@ -38,6 +40,7 @@ def resolve_joins(engine: "Engine", record: Container) -> Joins:
         owner,
         f"/proc/{pid.state.pid}/ns/pid" if pid else None,
         f"/proc/{ipc.state.pid}/ns/ipc" if ipc else None,
+        f"/proc/{ipc.state.pid}/root/dev/shm" if ipc else None,
     )
 
 

@@ -44,6 +44,7 @@ def _spec_input(engine: "Engine", record: Container, joins: Joins) -> ContainerS
         hosts_path=record.hosts_path,
         hostname_path=record.hostname_path,
         resolv_conf_path=record.resolv_conf_path,
+        shm_path=joins.shared_memory or "",
         cgroup_parent=daemon.cgroup_parent,
         cgroup_v2=engine.cgroup_version == 2,
         init_path=(daemon.init_path or reaper.path()) if wants_init else None,

@@ -26,7 +26,7 @@ from wherry.linux import mounts as m
 from wherry.linux import namespaces as ns
 from wherry.linux import prctl, seccomp
 from wherry.linux.pidfd import pidfd_open
-from wherry.runtime import cgroups, console, hooks, init, operations, process, rootfs, spec, wire
+from wherry.runtime import cgroups, console, foreign, hooks, init, operations, process, rootfs, spec, wire
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.failure import StartError, path_error, words
 from wherry.runtime.idmap import user_namespace, write_maps
@@ -228,9 +228,11 @@ def compile_filter(profile: Any) -> bytes:
 
 def _prepare(plan: spec.Plan, context: operations.Context) -> None:
     """Make, with our privileges, the mounts that the child could not: in a user namespace all that come from the
-    host, otherwise only idmapped ones (their user namespaces are made by forking)."""
+    host, otherwise only idmapped ones (their user namespaces are made by forking) and those of other containers."""
     for operation in plan.mounts:
-        if isinstance(operation, operations.Bind) and (plan.namespaces.user or operation.number in plan.idmaps):
+        if isinstance(operation, operations.Bind) and (
+            plan.namespaces.user or operation.number in plan.idmaps or foreign.names_another(operation.source)
+        ):
             context.prepared[operation.number] = _copy(operation.source, operation.options.recursive_bind, operation)
         elif isinstance(operation, operations.MakeDevices) and operation.bind:
             for node in operation.nodes:
@@ -255,6 +257,8 @@ def _prepare(plan: spec.Plan, context: operations.Context) -> None:
 
 def _copy(source: str, recursive: bool, operation: operations.Operation) -> int:
     try:
+        if foreign.names_another(source):
+            return foreign.copy_mount(source)
         return rootfs.copy_source(source, recursive=recursive)
     except OSError as error:
         raise StartError("Internal", operation.explain(error)) from None
