@@ -100,12 +100,22 @@ def test_read_database(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with open(tmp_path / "sparse", "wb") as file:
         file.truncate((10 << 20) + 1)
+    (tmp_path / "lines").write_bytes(b"\n" * 200_001)
     root = os.open(tmp_path, os.O_PATH)
     try:
         assert read_database(root, "/inside") == PASSWD
         assert read_database(root, "/missing") == b""
-        for name in ("/dir", "/fifo", "/sparse"):
+        for name in ("/dir", "/fifo", "/sparse", "/lines"):
             with pytest.raises(StartError, match=name):
                 read_database(root, name)
+    finally:
+        os.close(root)
+
+
+def test_files_of_procfs_are_not_read() -> None:
+    """A link to /proc/kmsg would take the kernel's messages away from the host."""
+    root = os.open("/", os.O_PATH)
+    try:
+        assert read_database(root, "/proc/version") == b""
     finally:
         os.close(root)

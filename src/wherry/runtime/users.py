@@ -1,8 +1,9 @@
 """Who the process is: names looked up in the container's own /etc/passwd and /etc/group.
 
-Both files are hostile input: they are opened inside the root, must be regular, are read up to 10 MiB, and nothing of
-the host's name services is asked. What a user specification means is Docker's rule: a number is always an id, never
-a name that looks like one; the first matching line counts; an explicit group replaces the supplementary ones.
+Both files are hostile input: they are opened inside the root, must be regular, have at most 10 MiB and 200,000 lines,
+and nothing of the host's name services is asked. What a user specification means is Docker's rule: a number is always
+an id, never a name that looks like one; the first matching line counts; an explicit group replaces the supplementary
+ones.
 """
 
 import os
@@ -15,6 +16,7 @@ from wherry.runtime.failure import StartError, path_error
 
 MAX_ID = (1 << 31) - 1
 _MAX_FILE = 10 << 20
+_MAX_LINES = 200_000
 _RANGE = f"uids and gids must be in range 0-{MAX_ID}"
 
 
@@ -46,7 +48,7 @@ class Group(NamedTuple):
 
 def read_database(root_fd: int, path: str) -> bytes:
     """The content of a regular file in the root, b"" when there is none. Raises StartError for anything that is not
-    a regular file or is larger than 10 MiB."""
+    a regular file or is too large."""
     try:
         fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except (FileNotFoundError, NotADirectoryError):
@@ -57,11 +59,16 @@ def read_database(root_fd: int, path: str) -> bytes:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise StartError("InvalidArgument", f"{path} is not a regular file")
+        if not status.st_size:  # so say files of procfs, too: reading /proc/kmsg would take the host's messages away
+            return b""
         if status.st_size > _MAX_FILE:
             raise StartError("InvalidArgument", f"{path} is larger than {_MAX_FILE} bytes")
-        return _read(fd, path)
+        data = _read(fd, path)
     finally:
         os.close(fd)
+    if data.count(b"\n") > _MAX_LINES:
+        raise StartError("InvalidArgument", f"{path} has more than {_MAX_LINES} lines")
+    return data
 
 
 def _read(fd: int, path: str) -> bytes:
