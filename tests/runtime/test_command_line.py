@@ -2,6 +2,9 @@
 
 import json
 import os
+import select
+import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -228,3 +231,105 @@ def lab_pids(lab: Lab) -> list[int]:
         return [int(line) for line in path.read_text().split()]
     except FileNotFoundError:
         return []
+
+
+def _told_through_pidfd_socket(lab: Lab, path: str, *arguments: str) -> tuple[bytes, int]:
+    """What a command sends to its --pidfd-socket: the kind of process, and a descriptor of it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, open(os.devnull, "r+b") as null:
+        listener.bind(path)
+        listener.listen()
+        listener.settimeout(30)
+        subprocess.run(lab.command(*arguments), stdin=null, stdout=null, stderr=null, timeout=30, check=True)
+        connection, _ = listener.accept()
+        with connection:
+            kind, (pidfd,), _, _ = socket.recv_fds(connection, 64, 1)
+    os.unlink(path)
+    return kind, pidfd
+
+
+def _pid_of(pidfd: int) -> int:
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines())
+    return int(fields["Pid"])
+
+
+@pytest.mark.root
+def test_pidfd_socket(lab: Lab) -> None:
+    lab.process["args"] = ["sleep", "1000"]
+    lab.write()
+    path = str(lab.directory / "pidfd.sock")
+    kind, pidfd = _told_through_pidfd_socket(
+        lab, path, "create", "-b", str(lab.directory), "--pidfd-socket", path, lab.id
+    )
+    assert (kind, _pid_of(pidfd)) == (b"standard", lab.info()["pid"])
+    assert lab.cli("start", lab.id).code == 0
+    pid_file = lab.directory / "pid"
+    kind, joined = _told_through_pidfd_socket(
+        *(lab, path, "exec", "-d", "--pidfd-socket", path, "--pid-file", str(pid_file), lab.id, "sleep", "1000"),
+    )
+    assert (kind, _pid_of(joined)) == (b"setns", int(pid_file.read_text()))
+    signal.pidfd_send_signal(joined, signal.SIGKILL)
+    assert select.select([joined], [], [], 10)[0]
+    os.close(joined)
+    os.close(pidfd)
+
+
+@pytest.mark.root
+def test_pidfd_socket_that_nobody_listens_on(lab: Lab) -> None:
+    lab.write()
+    path = str(lab.directory / "nobody.sock")
+    result = lab.cli("create", "-b", str(lab.directory), "--pidfd-socket", path, lab.id)
+    assert result.code == 1
+    assert f"pidfd socket {path}: no such file or directory" in result.err
+    assert "container does not exist" in lab.cli("state", lab.id).err
+
+
+def test_no_new_keyring_is_refused(lab: Lab) -> None:
+    lab.write()
+    result = lab.cli("run", "-b", str(lab.directory), "--no-new-keyring", lab.id)
+    assert result.code == 1
+    assert "--no-new-keyring is not supported" in result.err
+
+
+@pytest.mark.root
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU allows no choice")
+@pytest.mark.parametrize("final", [False, True])
+def test_exec_cpu_affinity(lab: Lab, final: bool) -> None:
+    lab.start_sleeping()
+    first, *_, last = sorted(os.sched_getaffinity(0))
+    affinity = {"initial": str(first)} | ({"final": str(last)} if final else {})
+    process = lab.directory / "process.json"
+    args = ["grep", "Cpus_allowed_list", "/proc/self/status"]
+    process.write_text(json.dumps({"args": args, "cwd": "/", "env": ["PATH=/bin"], "execCPUAffinity": affinity}))
+    allowed = lab.cli("exec", lab.id, *args).out
+    result = lab.cli("exec", "--process", str(process), lab.id)
+    assert result.out == (f"Cpus_allowed_list:\t{last}\n" if final else allowed)
+
+
+@pytest.mark.root
+def test_exec_begins_on_the_initial_cpus(lab: Lab) -> None:
+    """The runtime itself moves there, and forks the process there."""
+    lab.start_sleeping()
+    first = min(os.sched_getaffinity(0))
+    process = lab.directory / "process.json"
+    asked = {"args": ["sleep", "1000"], "cwd": "/", "env": ["PATH=/bin"], "execCPUAffinity": {"initial": str(first)}}
+    process.write_text(json.dumps(asked))
+    runtime = subprocess.Popen(lab.command("exec", "--process", str(process), lab.id))
+    try:
+        deadline = time.monotonic() + 10
+        while len(lab.cli("ps", "-f", "json", lab.id).out.split(",")) < 2:
+            assert time.monotonic() < deadline
+        assert os.sched_getaffinity(runtime.pid) == {first}
+    finally:
+        runtime.terminate()
+        runtime.wait()
+
+
+@pytest.mark.root
+def test_impossible_initial_cpus_are_refused(lab: Lab) -> None:
+    lab.start_sleeping()
+    process = lab.directory / "process.json"
+    asked = {"args": ["true"], "cwd": "/", "env": ["PATH=/bin"], "execCPUAffinity": {"initial": "8000"}}
+    process.write_text(json.dumps(asked))
+    result = lab.cli("exec", "--process", str(process), lab.id)
+    assert result.code == 1
+    assert "execCPUAffinity.initial '8000': invalid argument" in result.err

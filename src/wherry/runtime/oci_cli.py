@@ -1,22 +1,29 @@
 """wherry-runtime: the OCI runtime command line, with runc's commands and options.
 
-What Podman (conmon), containerd and Docker call. Parsing is done here by hand and a command's module is imported when
-it runs: a runtime is started several times for each container, and argparse alone would double its start-up.
+What Podman (conmon), containerd and Docker call. A runtime is started several times for each container, so what is
+imported here is next to nothing: a command that enters a container executes itself once more (see sealing.py), and
+what the first of the two processes imports is lost. argparse alone, or typing, would cost a fifth of a start.
 """
 
 import os
 import sys
-import time
-from typing import NamedTuple, NoReturn
 
 VERSION = "0.1.0"
-_SEALED_ENTRY = "import sys; sys.path.insert(0, sys.argv.pop(1)); from wherry.runtime.oci_cli import main; main()"
+# No garbage worth collecting is made in the time a command takes.
+_SEALED_ENTRY = """\
+import gc, sys
+gc.disable()
+sys.path.append(sys.argv.pop(1))
+from wherry.runtime.oci_cli import main
+main()
+"""
 
 USAGE = """\
 usage: wherry-runtime [global options] command [command options] [arguments...]
 
 commands:
-  create [-b BUNDLE] [--console-socket PATH] [--pid-file PATH] [--no-pivot] [--preserve-fds N] ID
+  create [-b BUNDLE] [--console-socket PATH] [--pidfd-socket PATH] [--pid-file PATH] [--no-pivot]
+         [--preserve-fds N] ID
   start ID                      run the program of a created container
   run [as create, -d, --keep] ID
   exec [--process FILE | options] ID COMMAND [ARG...]
@@ -44,12 +51,15 @@ class Usage(Exception):
     """The command line itself is wrong."""
 
 
-class Option(NamedTuple):
+class Option:
     """An option of a command: `takes` a value, may come `many` times."""
 
-    name: str
-    takes: bool = True
-    many: bool = False
+    __slots__ = ("many", "name", "takes")
+
+    def __init__(self, name: str, takes: bool, many: bool) -> None:
+        self.name = name
+        self.takes = takes
+        self.many = many
 
 
 def _table(*specifications: str) -> dict[str, Option]:
@@ -135,6 +145,8 @@ class Log:
 
     def write(self, level: str, message: str) -> None:
         """Append one line."""
+        import time
+
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if self._json:
             import json
@@ -193,6 +205,8 @@ def _run(arguments: list[str]) -> int:
         print(USAGE, end="")
         return 0
     values, positional = parse(rest, COMMANDS[command])
+    if values.get("no-new-keyring"):
+        raise Usage("--no-new-keyring is not supported: a container has a session keyring of its own")
     if command in _ENTERING:
         _seal(arguments)
     from wherry.runtime import oci_commands
@@ -202,7 +216,7 @@ def _run(arguments: list[str]) -> int:
     return oci_commands.run(command, root, values, positional, log)
 
 
-def main() -> NoReturn:
+def main() -> None:
     """The program: exit code 0, 1 on failure, or that of a container run or exec'd in the foreground."""
     arguments = sys.argv[1:]
     try:

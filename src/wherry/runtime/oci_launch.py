@@ -3,13 +3,15 @@
 import json
 import os
 import signal
+import socket
 import time
 from typing import Any
 
 from wherry.runtime import console, lifecycle, oci_relay
+from wherry.runtime import process as processes
 from wherry.runtime.exec import exec_process
-from wherry.runtime.failure import StartError
-from wherry.runtime.lifecycle import Created, Gate, Stdio
+from wherry.runtime.failure import StartError, words
+from wherry.runtime.lifecycle import Created, Gate, Process, Stdio
 from wherry.runtime.oci_cli import Usage
 from wherry.runtime.oci_commands import (
     Call,
@@ -23,6 +25,7 @@ from wherry.runtime.oci_commands import (
 from wherry.runtime.state import ContainerDirectory, Record, process_start_time
 
 _STDIO = Stdio(0, 1, 2)
+_EVERY_CPU = "0-8191"  # as many as a kernel can be built for; those there are not do not count
 
 
 def _check_terminal(wanted: bool, call: Call, foreground: bool) -> None:
@@ -36,6 +39,21 @@ def _check_terminal(wanted: bool, call: Call, foreground: bool) -> None:
 def _preserved(call: Call) -> int:
     """--preserve-fds, and what socket activation (LISTEN_FDS) passes."""
     return int(call.text("preserve-fds", "0")) + int(os.environ.get("LISTEN_FDS") or 0)
+
+
+def _hand_over(call: Call, process: Process, kind: str) -> None:
+    """Give what the caller asked for to the sockets and into the file it named. Raises StartError."""
+    if call.text("console-socket"):
+        console.send(call.text("console-socket"), process.console)
+    path = call.text("pidfd-socket")
+    if path:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.connect(path)
+                socket.send_fds(connection, [kind.encode()], [process.pidfd])
+        except OSError as error:
+            raise StartError("Internal", f"pidfd socket {path}: {words(error)}") from None
+    write_pid_file(call.text("pid-file"), process.pid)
 
 
 def create(call: Call, *, foreground: bool) -> tuple[ContainerDirectory, Record, Created]:
@@ -69,9 +87,7 @@ def create(call: Call, *, foreground: bool) -> tuple[ContainerDirectory, Record,
             pid = created.process.pid
             record = record._replace(pid=pid, start_time=process_start_time(pid))
             directory.save(record)
-            if wants_terminal and not foreground:
-                console.send(call.text("console-socket"), created.process.console)
-            write_pid_file(call.text("pid-file"), pid)
+            _hand_over(call, created.process, "standard")
         except BaseException:
             os.kill(created.process.pid, signal.SIGKILL)
             os.waitpid(created.process.pid, 0)
@@ -123,6 +139,7 @@ def execute(call: Call) -> int:
 
         cgroup = open_cgroup(f"{cgroup.path}/{path.rpartition(':')[2]}")
     oci_relay.block_signals()
+    _move_to_initial_cpus(process)
     try:
         started = exec_process(
             record.pid,
@@ -138,10 +155,28 @@ def execute(call: Call) -> int:
     except StartError as error:
         call.log.write("error", f"exec failed: {error.message}")
         return 255
-    if call.text("console-socket"):
-        console.send(call.text("console-socket"), started.console)
-    write_pid_file(call.text("pid-file"), started.pid)
+    try:
+        _hand_over(call, started, "setns")
+    except BaseException:
+        os.kill(started.pid, signal.SIGKILL)
+        raise
     return 0 if detached else oci_relay.accompany(started)
+
+
+def _move_to_initial_cpus(process: dict[str, Any]) -> None:
+    """Run on execCPUAffinity's `initial`, and so does the process until it is in its cgroup. Without a `final` it may
+    then use what the cgroup allows: an affinity, once asked for, outlives the entry into a cgroup."""
+    affinity = process.get("execCPUAffinity") or {}
+    cpus = processes.cpu_list(affinity.get("initial") or "")
+    if not cpus:
+        return
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        raise StartError(
+            "InvalidArgument", f"execCPUAffinity.initial {affinity['initial']!r}: {words(error)}"
+        ) from None
+    process["execCPUAffinity"] = {**affinity, "final": affinity.get("final") or _EVERY_CPU}
 
 
 def _process(call: Call, config: dict[str, Any]) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def plan(process: dict[str, Any], warnings: list[str], *, user_namespace: bool =
         oom_score_adj=process.get("oomScoreAdj"),
         scheduler=_scheduler(process.get("scheduler")),
         io_priority=_io_priority(process.get("ioPriority")),
-        cpus=_cpus((process.get("execCPUAffinity") or {}).get("final") or ""),
+        cpus=cpu_list((process.get("execCPUAffinity") or {}).get("final") or ""),
     )
 
 
@@ -222,8 +222,8 @@ def _io_priority(priority: dict[str, Any] | None) -> tuple[int, int] | None:
     return io_class, level
 
 
-def _cpus(text: str) -> frozenset[int]:
-    """A list of CPUs, "0-3,7"."""
+def cpu_list(text: str) -> frozenset[int]:
+    """The CPUs of a list such as "0-3,7". Raises StartError."""
     cpus: set[int] = set()
     for part in filter(None, text.split(",")):
         first, dash, last = part.strip().partition("-")
