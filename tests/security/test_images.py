@@ -25,14 +25,16 @@ def canary(tmp_path):
 def load(host, name):
     """Load an image of these entries and this configuration; returns its name."""
 
+    image = "evil/" + "-".join(filter(None, f"{name}x".lower().split("-")))
+
     def make(members=(), **config):
         config = {"config": {"Cmd": ["sleep", "1000"]}} | config
-        host.docker("load", input=archive(f"evil/{name}x".lower().replace("--", "-").replace("--", "-"), members, config), text=False)
-        return f"evil/{name}x".lower().replace("--", "-").replace("--", "-")
+        host.docker("load", input=archive(image, members, config), text=False)
+        return image
 
     yield make
     host.docker("rm", "-f", name, check=False)
-    host.docker("rmi", "-f", f"evil/{name}x".lower().replace("--", "-").replace("--", "-"), check=False)
+    host.docker("rmi", "-f", image, check=False)
 
 
 def run(host, name, image, *command, options=()):
