@@ -25,7 +25,7 @@ class Context:
     def __init__(self) -> None:
         self.root_path = ""  # where the root is mounted, as seen before the pivot; "" after
         self.root = -1  # O_PATH descriptor of the root
-        self.proc = -1  # a private copy of the container's procfs, not reachable by any path
+        self.proc = -1  # the root of the container's procfs, by which `private_proc` is asked for
         self.console = -1  # the peer of the container's terminal
         self.master = -1
         self.terminal_size: tuple[int, int] | None = None
@@ -146,12 +146,14 @@ class Filesystem(NamedTuple):
             fd = self._mount(context, target)
         finally:
             os.close(target)
+        kept = self.fstype == "proc" and context.proc < 0 and rootfs.has_mount_api()
+        if kept:
+            context.proc = fd
         try:
             rootfs.propagate(fd, self.options.propagation)
-            if self.fstype == "proc" and context.proc < 0 and rootfs.has_mount_api():
-                context.proc = m.copy_mount(fd)
         finally:
-            os.close(fd)
+            if not kept:
+                os.close(fd)
 
     def _mount(self, context: Context, target: int) -> int:
         attributes = self.options.set & ~(m.ATTR_RDONLY if self.deferred else 0)
@@ -508,7 +510,11 @@ class Sysctls(NamedTuple):
 
 
 def private_proc(context: Context) -> int:
-    """A procfs of the container's PID namespace that is mounted nowhere; made when no mount gave us one."""
+    """The root of a procfs of the container's PID namespace; one mounted nowhere when no mount gave us one.
+
+    Whoever opens something in it must refuse to leave it (RESOLVE_NO_XDEV): the container's can be covered in parts.
+    It is no detached copy, because closing the last descriptor of one waits for a grace period of the kernel.
+    """
     if context.proc < 0:
         try:
             context.proc = m.new_filesystem("proc", [("source", "proc")])
