@@ -12,6 +12,8 @@ and the work in the child run beside the parent's own: the cgroup is made while 
                                              pivot_root, settings, user, capabilities, seccomp
     Created ◀──── ready ──────────────────── waits at the gate
     start() ─────────────────────────────▶   [startContainer hooks] execve
+
+A container that is to start at once finds its gate open: it is told so before it gets there.
 """
 
 import functools
@@ -34,6 +36,8 @@ from wherry.runtime.idmap import user_namespace, write_maps
 # Joined or made by the parent for its children, or by a separate step.
 _BY_PARENT = ns.CLONE_NEWPID | ns.CLONE_NEWTIME
 _SEPARATE = _BY_PARENT | ns.CLONE_NEWUSER | ns.CLONE_NEWCGROUP
+
+_CREATION_HOOKS = ("prestart", "createRuntime")  # run by the parent
 
 
 class Stdio(NamedTuple):
@@ -62,17 +66,22 @@ class Gate(NamedTuple):
 class Created:
     """A container whose init waits at the gate."""
 
-    def __init__(self, process: Process, connection: wire.Wire, poststart: Callable[[], None]) -> None:
+    def __init__(self, process: Process, connection: wire.Wire, told: bool, poststart: Callable[[], None]) -> None:
         self.process = process
         self._wire = connection
+        self._told = told
         self._poststart = poststart
 
     def start(self) -> None:
-        """Open the gate; return when the program runs. Raises StartError when init could not get there (it has
-        exited then); a failure of execve(2) itself is the program's: exit code 255 and a line on its stderr."""
-        failpoint.hit("runtime-before-start")
+        """Open the gate, if init is not told already; return when the program runs. Raises StartError when init could
+        not get there (it has exited then); a failure of execve(2) itself is the program's: exit code 255 and a line on
+        its stderr."""
         try:
-            wire.open_gate(self._wire)
+            if self._told:
+                self._wire.receive()
+            else:
+                failpoint.hit("runtime-before-start")
+                wire.open_gate(self._wire)
         finally:
             self._wire.close()
         self._poststart()
@@ -107,6 +116,8 @@ def create(
     gate: Gate | None = None,
     no_pivot: bool = False,
     preserve_fds: int = 0,
+    at_once: bool = False,
+    on_cgroup: Callable[[], None] | None = None,
 ) -> Created:
     """Make a container up to the point where its program would start.
 
@@ -114,7 +125,9 @@ def create(
     from, whose name is the container's id unless `container_id` says so. `rootfs_mounts` are mounted on root.path in
     the container's mount namespace only: one {"type": "overlay", "lower": [directories, top first], "upper", "work",
     "options"}. `cgroup` is created with linux.resources here, and removed again on failure. `seccomp_filter` is a
-    ready BPF program; without one linux.seccomp is compiled. `warn` is told what had to be reduced.
+    ready BPF program; without one linux.seccomp is compiled. `warn` is told what had to be reduced. `on_cgroup` is
+    called when the cgroup is made. `at_once`: init need not wait at the gate, `Created.start` only tells what became of
+    it.
 
     The caller is its parent and must reap it. Raises StartError; nothing is left then.
     """
@@ -152,7 +165,7 @@ def create(
     finally:
         theirs.close()
         _close_prepared(context)
-    return _accompany(pid, ours, plan, config, cgroup, warn, state)
+    return _accompany(pid, ours, plan, config, cgroup, warn, state, at_once, on_cgroup)
 
 
 def _fork(child: _Child) -> int:
@@ -312,9 +325,11 @@ def _accompany(
     cgroup: Cgroup | None,
     warn: Callable[[str], None],
     state: hooks.State,
+    at_once: bool,
+    on_cgroup: Callable[[], None] | None,
 ) -> Created:
     """Serve the child until it waits at the gate; undo everything when it does not get there."""
-    made = False
+    made = told = False
     configured = config.get("hooks") or {}
     try:
         if plan is not None and plan.namespaces.user:
@@ -324,6 +339,12 @@ def _accompany(
             made = True
             _make_cgroup(cgroup, pid if plan is not None and plan.namespaces.user else None, config, warn)
         link.send(wire.CGROUP_MADE)
+        if on_cgroup is not None:
+            on_cgroup()
+        told = at_once and not any(configured.get(name) for name in _CREATION_HOOKS)  # to them init listens first
+        if told:
+            failpoint.hit("runtime-before-start")
+            link.send(wire.START)
         state = state._replace(pid=pid)
         fds = _until_ready(link, configured, state, warn)
         pidfd = pidfd_open(pid)
@@ -336,7 +357,7 @@ def _accompany(
             raise StartError("Internal", f"error making the container: {words(error)}") from error
         raise
     process = Process(pid, pidfd, fds[0] if fds else -1)
-    return Created(process, link, lambda: _poststart(configured, state, warn))
+    return Created(process, link, told, lambda: _poststart(configured, state, warn))
 
 
 def _serve_helper(helper: int, link: wire.Wire, plan: spec.Plan, time_offsets: str) -> int:
@@ -405,7 +426,7 @@ def _until_ready(
     while True:
         kind, body, fds = link.receive()
         if kind == wire.HOOKS:
-            for name in ("prestart", "createRuntime"):
+            for name in _CREATION_HOOKS:
                 hooks.run_all(configured.get(name) or [], name, state)
             link.send(wire.HOOKS_RAN)
         elif kind == wire.READY:
@@ -529,7 +550,7 @@ def _await_cgroup(child: _Child) -> None:
 
 def _run_hooks(child: _Child, plan: spec.Plan) -> None:
     configured = plan.hooks
-    if configured.get("prestart") or configured.get("createRuntime"):
+    if any(configured.get(name) for name in _CREATION_HOOKS):
         child.link.send(wire.HOOKS)
         child.link.expect(wire.HOOKS_RAN)
     if configured.get("createContainer"):

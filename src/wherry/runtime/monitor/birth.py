@@ -204,11 +204,9 @@ def _create(link: socket, connection: socket, record: bytes, fds: list[int]) -> 
         open_writer(head["log"]).close()
         order = take_order(head, head, fds)
         cgroup = _cgroup(head)
-        created, warnings = _make(order, cgroup)
+        created, oom, warnings = _make(order, cgroup, at_once=head["start"])
         try:
-            oom = _watch_oom(cgroup, warnings)
             if head["start"]:
-                hit("monitor.before_start")
                 created.start()
             pipes = order.pipes
             kept = Kept(
@@ -239,9 +237,18 @@ def _born(created: lifecycle.Created, warnings: list[str]) -> dict[str, Any]:
     return {"pid": created.process.pid, "monitor_pid": os.getppid(), "warnings": warnings}
 
 
-def _make(order: Order, cgroup: Cgroup | None) -> tuple[lifecycle.Created, list[str]]:
-    """The container, up to its gate. Raises StartError with everything undone."""
+def _make(order: Order, cgroup: Cgroup | None, *, at_once: bool) -> tuple[lifecycle.Created, int, list[str]]:
+    """(the container, up to its gate or beyond; what `_watch_oom` returns; warnings). Raises StartError with everything
+    undone."""
     body, warnings = protocol.decode_file(order.body), list[str]()
+    oom = -1
+
+    def watch() -> None:
+        nonlocal oom
+        oom = _watch_oom(cgroup, warnings)
+        if at_once:
+            hit("monitor.before_start")
+
     hit("monitor.before_create")
     try:
         created = lifecycle.create(
@@ -253,11 +260,13 @@ def _make(order: Order, cgroup: Cgroup | None) -> tuple[lifecycle.Created, list[
             cgroup=cgroup,
             warn=warnings.append,
             container_id=order.head["id"],
+            at_once=at_once,
+            on_cgroup=watch,
         )
     finally:
         order.pipes.close_child()
         os.close(order.body)
-    return created, warnings
+    return created, oom, warnings
 
 
 def _hand_over(link: socket, head: dict[str, Any], kept: Kept, pid: int, clients: list[int]) -> None:
