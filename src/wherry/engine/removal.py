@@ -7,7 +7,6 @@ leaves a row in state `removing`, which the next start finishes.
 import logging
 import os
 import secrets
-import shutil
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from wherry.engine import attach, reserve
 from wherry.engine.containers import Entry
 from wherry.failpoint import hit
+from wherry.store.trees import delete_tree
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -97,11 +97,6 @@ def _to_trash(engine: "Engine", container_id: str) -> Path | None:
 async def _delete(engine: "Engine", trashed: list[Path]) -> None:
     for path in trashed:
         await engine.run_blocking(delete_tree, path)
-
-
-def delete_tree(path: Path) -> None:
-    """Delete a tree in the trash; what resists stays there for the next start."""
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def empty_trash(engine: "Engine") -> list[str]:

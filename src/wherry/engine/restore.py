@@ -10,7 +10,6 @@ a row without a directory    `dead`, unless nothing was ever in it
 import asyncio
 import logging
 import os
-import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from wherry.errors import WherryError
 from wherry.failpoint import hit
 from wherry.runtime.client import Monitor, connect
 from wherry.store.atomic import write_file
+from wherry.store.trees import delete_tree
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -65,7 +65,7 @@ def _forget_other_boot(engine: "Engine") -> None:
 
 def _discard(path: os.PathLike[str]) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
+        delete_tree(path)
     else:
         os.unlink(path)
 

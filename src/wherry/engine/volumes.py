@@ -4,7 +4,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from wherry.errors import Conflict, InvalidArgument, NotFound, Unimplemented
 from wherry.failpoint import hit
 from wherry.store.db import Database
 from wherry.store.paths import Paths
+from wherry.store.trees import delete_tree
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 
@@ -99,7 +99,7 @@ class VolumeStore:
         """Forget the volume and delete its data. Raises as `discard`."""
         trashed = self.discard(name, users)
         if trashed is not None:
-            shutil.rmtree(trashed, ignore_errors=True)
+            delete_tree(trashed)
 
     def discard(self, name: str, users: Sequence[str]) -> Path | None:
         """Forget the volume and move its data into the trash; the caller deletes the path returned (None when there

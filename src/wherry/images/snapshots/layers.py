@@ -3,7 +3,6 @@
 import errno
 import os
 import secrets
-import shutil
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from wherry.images.snapshots.base import SpaceGuard
 from wherry.linux.syscalls import check, libc
 from wherry.store.atomic import sync_directory
 from wherry.store.paths import Paths
+from wherry.store.trees import delete_tree
 
 _NEW = ".new-"
 
@@ -92,7 +92,7 @@ class LayerStore:
             except IndexError:  # another thread was faster
                 return
             failpoint.hit("layer-trash")
-            shutil.rmtree(path)
+            delete_tree(path)
 
     def collect(self, wanted: set[str]) -> list[str]:
         """Delete everything but the layers `wanted`; nothing may be loading. Returns the names removed."""
@@ -103,7 +103,7 @@ class LayerStore:
         self._doomed.clear()  # the trash is emptied whole
         for name in os.listdir(self._paths.trash):
             if name.startswith("layer-"):
-                shutil.rmtree(self._paths.trash / name)
+                delete_tree(self._paths.trash / name)
         return garbage
 
     def _trash(self, path: Path) -> None:
