@@ -67,6 +67,7 @@ class Archive:
             elif entry.type in (headers.SYMLINK, headers.HARDLINK):
                 # names inside the archive only: resolved here, never by the kernel
                 base = b"/".join(clean(entry.name)[:-1]) + b"/" if entry.type == headers.SYMLINK else b""
+                self._remember(len(entry.name) + len(base) + len(entry.linkname))
                 self._aliases[name] = os.fsdecode(b"/".join(clean(base + entry.linkname)))
 
     def _member(self, name: str, entry: Entry, reader: TarReader) -> None:
@@ -76,10 +77,14 @@ class Archive:
         if name not in _INDEX_DOCUMENTS and _looks_like_layer(head):
             self._layer(name, entry, reader)
         elif entry.size <= oci.CONFIG_MAX:
-            self._document_bytes += entry.size
-            if self._document_bytes > _DOCUMENTS_MAX or len(self._documents) >= _DOCUMENT_COUNT_MAX:
-                raise InvalidArgument("invalid archive: too many documents")
+            self._remember(len(entry.name) + entry.size)
             self._documents[name] = reader.read(oci.CONFIG_MAX)
+
+    def _remember(self, size: int) -> None:
+        """Before something of `size` bytes, a long name perhaps, is kept in memory to the end."""
+        self._document_bytes += size
+        if self._document_bytes > _DOCUMENTS_MAX or len(self._documents) + len(self._aliases) >= _DOCUMENT_COUNT_MAX:
+            raise InvalidArgument("invalid archive: too many documents")
 
     def _layer(self, name: str, entry: Entry, reader: TarReader) -> None:
         directory, _, stem = name.rpartition("/")
