@@ -29,12 +29,12 @@ class Stream:
 
 
 def link(number, length=0):
-    info = tarfile.TarInfo(f"{'n' * length}{number}")
-    info.type, info.linkname = tarfile.SYMTYPE, "x" * (length or 1)
+    info = tarfile.TarInfo(f"{('n' * 200 + '/') * length}{number}")
+    info.type, info.linkname = tarfile.SYMTYPE, "x"
     return info
 
 
-@pytest.mark.parametrize(("length", "most"), [(0, 50_001), (2000, 20_000)], ids=["many", "long"])
+@pytest.mark.parametrize(("length", "most"), [(0, 50_001), (15, 25_000)], ids=["many", "long"])
 def test_links_between_members_are_bounded(length, most):
     """CVE-2023-25153's kind: a few megabytes of gzip would otherwise become as many gigabytes of names."""
     stream = Stream(lambda number: link(number, length), 1_000_000)
@@ -51,7 +51,7 @@ def test_a_name_of_very_many_levels_is_refused(tmp_path):
     out.seek(0)
     root = os.open(tmp_path, os.O_RDONLY)
     try:
-        with pytest.raises(InvalidArgument, match="levels deep"):
+        with pytest.raises(InvalidArgument, match="no possible file name"):
             LayerExtractor(root).extract(TarReader(out))
     finally:
         os.close(root)

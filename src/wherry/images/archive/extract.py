@@ -42,7 +42,6 @@ _FOREIGN_XATTRS = (b"trusted.overlay.", b"user.overlay.")
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CACHED_DIRECTORIES = 64
-_DEPTH_MAX = 512  # of one name; what nobody writes, and recursion bears
 _ID_MAX = (1 << 32) - 2  # (uid_t)-1 means "leave as it is" to chown(2)
 _TIME_MAX_NS = ((1 << 63) - 1) // 2
 
@@ -108,8 +107,6 @@ class LayerExtractor:
             return
         if parts[0].startswith(_WHITEOUT_META) and parts != (_OPAQUE,):
             return  # aufs's own bookkeeping, in very old layers
-        if len(parts) > _DEPTH_MAX:
-            raise InvalidArgument(f"invalid archive: {show(entry.name)} is more than {_DEPTH_MAX} levels deep")
         make = _MAKERS.get(entry.type)
         if make is None:
             raise InvalidArgument(f"unhandled tar header type {ord(entry.type)} of {show(entry.name)}")
