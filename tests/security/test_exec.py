@@ -33,7 +33,7 @@ def test_a_container_that_stops_whoever_joins_it_can_still_be_killed(host, name)
     host.docker("run", "-d", "--name", name, "busybox", "sh", "-c", "while :; do kill -STOP -1; done")
     joining = [host.popen("docker", "exec", name, "true") for _ in range(5)]
     try:
-        host.wait_until(lambda: len(json.loads(host.out("inspect", "-f", EXECS, name)) or ()) == 5, "five execs")
+        host.wait_until(lambda: json.loads(host.out("inspect", "-f", EXECS, name)), "an exec")
         host.docker("kill", name, timeout=30)
         host.docker("wait", name, timeout=10)
     finally:
