@@ -11,6 +11,7 @@ control connection, the sockets of clients that attach at once, and the file of 
 
 import gc
 import os
+import select
 import signal
 import struct
 import sys
@@ -36,6 +37,7 @@ from wherry.runtime.monitor.main import main as monitor_main
 from wherry.runtime.monitor.rehearsal import rehearse
 
 HELLO = b"ready"
+_QUIET_MS = 10  # about the time a container takes to start
 
 
 def main(fd: int) -> None:
@@ -54,7 +56,8 @@ def main(fd: int) -> None:
 
 
 def _serve(connection: socket) -> None:
-    """Give each record to the monitor that waits for one, and fork the next: whoever asks need not wait for that.
+    """Give each record to the monitor that waits for one, and fork the next once nobody asks for a while, or somebody
+    does: the processors are the starting container's first.
 
     What is touched here between two forks is memory that no monitor shares any more: hence one function, local names,
     and calls bound to their arguments (see `monitor.main`).
@@ -62,8 +65,12 @@ def _serve(connection: socket) -> None:
     pair, fork, close = partial(socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC), partial(os.fork), partial(os.close)
     receive = partial(connection.recvmsg, protocol.LARGEST_RECORD, CMSG_SPACE(fdpass.MAX_FDS * 4), MSG_CMSG_CLOEXEC)
     send, integers = partial(socket.sendmsg), partial(struct.Struct("i").iter_unpack)
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
     ready = False
     while True:
+        if ready:
+            poll.poll(_QUIET_MS)
         link, theirs = pair()
         try:
             if not fork():
