@@ -144,13 +144,25 @@ def test_the_spawner_holds_what_it_needs_and_no_more(play):
     play(scenario)
 
 
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
 def test_a_spare_monitor_that_was_killed_is_not_missed(play):
     async def scenario(lab: Lab) -> None:
         spawner = await lab.launch()
-        children = Path(f"/proc/{spawner.pid}/task/{spawner.pid}/children")
-        for pid in children.read_text().split():
-            os.kill(int(pid), signal.SIGKILL)
-        await until(lambda: not children.read_text())
+        (monitor,) = children(spawner.pid)
+        await until(lambda: children(monitor))
+        (helper,) = children(monitor)
+        os.kill(monitor, signal.SIGKILL)
+        await until(lambda: monitor not in children(spawner.pid) and not runs(helper))
         _, events = await lab.run(lab.request("sh", "-c", "exit 3"))
         assert (await events.until("exit"))["exit_code"] == 3
 

@@ -13,6 +13,7 @@ For the container itself the helper also opens what the monitor keeps, and answe
 """
 
 import os
+import select
 import signal
 import sys
 import time
@@ -169,12 +170,12 @@ class Kept(NamedTuple):
 
 def create(link: socket, source: socket) -> None:
     """In the helper of a new monitor: wait for a request, make the container it asks for, hand over to the monitor, and
-    answer the daemon, whatever happens. Without a request, the spawner has ended: nothing happens.
+    answer the daemon, whatever happens. Nothing happens when the spawner or the monitor ends before.
 
     The handing-over is REST or WORK, a byte with how many of the descriptors to watch, and {"head", "kept", "pid",
     "started_at"}; with it come the descriptors of `Kept`, and the clients'.
     """
-    received = protocol.receive(source)
+    received = protocol.receive(source) if _comes_first(source, link) else None
     source.close()
     if received is None:
         return
@@ -187,6 +188,14 @@ def create(link: socket, source: socket) -> None:
         _tell(connection, answer)
         os._exit(1)
     _tell(connection, answer)
+
+
+def _comes_first(source: socket, link: socket) -> bool:
+    """Wait until something happens to either; whether `source` can be read and `link` is still there."""
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    poll.register(link, select.POLLIN)
+    return [fd for fd, _ in poll.poll()] == [source.fileno()]
 
 
 def _tell(connection: socket, answer: dict[str, Any]) -> None:

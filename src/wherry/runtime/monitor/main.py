@@ -1,6 +1,6 @@
 """The life of a monitor process, from the spawner's fork to its exit.
 
-    spare     its helper waits for a container to make
+    spare     its helper waits for a container to make, having rehearsed it
     born      the helper makes the container and hands over what the monitor keeps (`birth`)
     resting   nothing has happened yet: the descriptors are polled, and nothing else of the process's memory is touched
     at work   the supervisor, for the rest of the container's life, from the first output, request or end
@@ -22,6 +22,7 @@ from wherry.linux import fdpass, prctl
 from wherry.linux.subreaper import become_subreaper
 from wherry.runtime.monitor import birth, protocol
 from wherry.runtime.monitor.poller import POLLIN
+from wherry.runtime.monitor.rehearsal import warm
 from wherry.runtime.monitor.supervisor import Supervisor
 
 _PEEK = _socket.MSG_PEEK | _socket.MSG_DONTWAIT
@@ -60,7 +61,7 @@ def _live(source: _socket.socket) -> int:
     pid = _fork()
     if not pid:
         ours.close()
-        birth.be_helper(theirs, lambda: birth.create(theirs, source))
+        birth.be_helper(theirs, lambda: _make_container(theirs, source))
     theirs.close()
     source.close()
     state, control, _, _ = _receive(ours, *_RECEIVE)
@@ -74,6 +75,11 @@ def _live(source: _socket.socket) -> int:
     _wait(pid, 0)
     _rest(kept[: state[1]])
     return _work(state[2:], kept, None)
+
+
+def _make_container(link: _socket.socket, source: _socket.socket) -> None:
+    warm()
+    birth.create(link, source)
 
 
 def _work(record: bytes, fds: list[int], helper: birth.Helper | None) -> int:
