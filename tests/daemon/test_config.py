@@ -67,6 +67,12 @@ def test_the_file_gives_values_and_flags_add_to_lists(file):
         (["--live-restore=false"], "live-restore"),
         (["--storage-driver", "zfs"], "storage driver"),
         (["--config-file", "/nonexistent"], "no such file"),
+        (["--log-driver", "syslog"], 'plugin "syslog" not found'),
+        (["--log-opt", "bad=1"], "unknown log opt 'bad' for json-file log driver"),
+        (["--default-runtime", "crun"], "specified default runtime 'crun' does not exist"),
+        (["--dns", "a.b"], "a.b is not an ip address"),
+        (["--ip", "here"], "here is not an ip address"),
+        (["--label", "x"], "bad attribute format: x"),
         (["--userns-remap", "default"], "unknown flag: --userns-remap"),
     ],
 )
@@ -85,6 +91,10 @@ def test_what_flags_refuse(words, text):
         ({"mtu": True}, "mtu: expected int"),
         ({"default-shm-size": "1q"}, "invalid size"),
         ({"runtimes": {"x": "/bin/x"}}, "runtimes: x"),
+        ({"dns": [1]}, "dns: unexpected 1"),
+        ({"log-opts": {"max-size": 10}}, "log-opts: unexpected 10"),
+        ({"default-ulimits": {"nofile": {"Soft": 1}}}, 'default-ulimits: unexpected {"Soft": 1}'),
+        ({"default-address-pools": [{"base": "10.0.0.0/8", "size": "24"}]}, "default-address-pools: unexpected"),
         ({"hosts": []}, "no socket to listen on"),
     ],
 )

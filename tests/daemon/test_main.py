@@ -27,6 +27,10 @@ def test_bad_usage_and_bad_configuration(tmp_path):
     bad = wherryd("--config-file", str(tmp_path / "daemon.json"))
     assert bad.returncode == 1
     assert "don't match any configuration option: nope" in bad.stderr
+    (tmp_path / "file").touch()
+    blocked = wherryd("--data-root", str(tmp_path / "file"), "--exec-root", str(tmp_path), "--pidfile", "")
+    assert blocked.returncode == 1
+    assert blocked.stderr == f"failed to start daemon: {tmp_path}/file: File exists\n"
 
 
 def test_one_daemon_for_one_data_root_and_clean_ends():

@@ -4,7 +4,8 @@ import json
 import os
 from typing import Any
 
-from wherry.daemon.options import ACTIONS, BOOL, BY_KEY, BYTES, OPTIONS, RUNTIMES, Option, parse_bytes
+from wherry.daemon.options import ACTIONS, BOOL, BY_KEY, BYTES, OPTIONS, POOLS, RUNTIMES, ULIMITS, Option, parse_bytes
+from wherry.engine.validate import OWN_RUNTIMES, check_log_config, is_address
 from wherry.errors import InvalidArgument
 
 DEFAULT_FILE = "/etc/wherry/daemon.json"
@@ -76,12 +77,24 @@ def _file_value(option: Option, value: Any) -> Any:
         raise InvalidArgument(f"{option.key}: expected {wanted}, got {json.dumps(value)}")
     if option.kind is RUNTIMES:
         return {name: _runtime_path(name, entry) for name, entry in value.items()}
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            if not _fits(option, item):
+                raise InvalidArgument(f"{option.key}: unexpected {json.dumps(item)}")
     if option.kind is BYTES and isinstance(value, str):
         try:
             return parse_bytes(value)
         except ValueError as error:
             raise InvalidArgument(f"{option.key}: {error}") from None
     return value
+
+
+def _fits(option: Option, item: Any) -> bool:
+    """Whether `item` may stand in the list, or be a value of the map."""
+    if option.kind is not ULIMITS and option.kind is not POOLS:
+        return isinstance(item, str)
+    fields = {"Name": str, "Soft": int, "Hard": int} if option.kind is ULIMITS else {"base": str, "size": int}
+    return isinstance(item, dict) and {key: type(value) for key, value in item.items()} == fields
 
 
 def _runtime_path(name: str, entry: Any) -> str:
@@ -117,6 +130,15 @@ def _check(values: dict[str, Any]) -> None:
         raise InvalidArgument("mtu and shutdown-timeout can't be negative")
     if not values["hosts"]:
         raise InvalidArgument("no socket to listen on: give --host, or hosts in the configuration file")
+    if values["default-runtime"] not in (*OWN_RUNTIMES, *values["runtimes"]):
+        raise InvalidArgument(f"specified default runtime '{values['default-runtime']}' does not exist")
+    for address in [values["ip"], *values["dns"]]:
+        if not is_address(address):
+            raise InvalidArgument(f"{address} is not an ip address")
+    for label in values["labels"]:
+        if "=" not in label:
+            raise InvalidArgument(f"bad attribute format: {label}")
+    check_log_config(values["log-driver"], values["log-opts"])
 
 
 __all__ = ["ACTIONS", "DaemonConfig", "load", "read_file", "reload"]

@@ -51,6 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
     except WherryError as error:
         print(f"failed to start daemon: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a directory that can't be made, a socket that can't be bound
+        log.debug("an operating system error", exc_info=True)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"failed to start daemon: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
 
 
 async def serve(config: DaemonConfig) -> int:

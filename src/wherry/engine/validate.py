@@ -14,7 +14,7 @@ from wherry.linux.caps import NUMBERS as CAPABILITIES
 MINIMUM_MEMORY = 6 << 20
 
 # Names under which clients ask for the ordinary runtime: ours.
-_OWN_RUNTIME = ("wherry", "runc", "io.containerd.runc.v2")
+OWN_RUNTIMES = ("wherry", "runc", "io.containerd.runc.v2")
 _RESTART_POLICIES = ("", "no", "always", "on-failure", "unless-stopped")
 _LOG_OPTIONS = {
     "json-file": {"max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"},
@@ -71,7 +71,7 @@ def check_host_config(config: ContainerConfig, host: HostConfig, daemon: EngineC
     runtime = host.Runtime or daemon.default_runtime
     if runtime in daemon.runtimes:
         raise Unimplemented(f"runtime {runtime}: containers can only be run by the engine's own runtime for now")
-    if runtime not in _OWN_RUNTIME:
+    if runtime not in OWN_RUNTIMES:
         raise InvalidArgument(f"unknown or invalid runtime name: {runtime}")
     _check_security_options(host)
     check_log_config(host.LogConfig.Type, host.LogConfig.Config or {})
@@ -167,11 +167,12 @@ def _check_extra_host(entry: str) -> None:
     name, colon, address = entry.partition(":")
     if not colon or not name:
         raise InvalidArgument(f'bad format for add-host: "{entry}"')
-    if address != "host-gateway" and not _is_address(address.strip("[]")):
+    if address != "host-gateway" and not is_address(address.strip("[]")):
         raise InvalidArgument(f'invalid IP address in add-host: "{address}"')
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether `text` is an IPv4 or IPv6 address."""
     import ipaddress
 
     try:
