@@ -52,6 +52,7 @@ _integers = partial(struct.Struct("i").iter_unpack)
 _wait = partial(os.waitpid)
 _new_poll = partial(select.poll)
 _REST = birth.REST[0]
+_SOON_MS: int | None = 50  # None: for ever
 
 
 def _live(source: _socket.socket) -> int:
@@ -72,8 +73,7 @@ def _live(source: _socket.socket) -> int:
     if state[0] != _REST:
         return _work(state[2:], kept, birth.Helper(pid, ours))
     ours.close()
-    _wait(pid, 0)
-    _rest(kept[: state[1]])
+    _rest(kept[: state[1]], pid)
     return _work(state[2:], kept, None)
 
 
@@ -87,23 +87,27 @@ def _work(record: bytes, fds: list[int], helper: birth.Helper | None) -> int:
     gc.enable()
     state = protocol.decode(record, fds)
     if helper and state["started_at"]:
-        helper.end()
-        helper = None
+        helper.link.close()
+        helper = None  # the supervisor reaps it
     Supervisor(state, fds, helper).run()
     return 0
 
 
-def _rest(kept: list[int]) -> None:
+def _rest(kept: list[int], helper: int) -> None:
     """Wait until something happens: to any descriptor but the first, the daemon's connection, whose mere end is
-    nothing to wake for."""
-    poll = _new_poll()
+    nothing to wake for. The helper is not waited for at once: a container may end before it has left."""
+    poll, patience = _new_poll(), _SOON_MS
     for fd in kept:
         poll.register(fd, POLLIN)
     while True:
-        ready = poll.poll()
-        if len(ready) > 1 or ready[0][0] != kept[0] or not _ended(kept[0]):
+        ready = poll.poll(patience)
+        if not ready:
+            _wait(helper, 0)
+            patience = None
+        elif len(ready) > 1 or ready[0][0] != kept[0] or not _ended(kept[0]):
             return
-        poll.unregister(kept[0])
+        else:
+            poll.unregister(kept[0])
 
 
 def _ended(fd: int) -> bool:
