@@ -9,12 +9,17 @@ import selectors
 import shutil
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from . import initrd
 
 CACHE = Path(os.environ.get("WHERRY_GUEST_CACHE", "/var/tmp/wherry-guest"))
-_MODULES = ("fs/overlayfs/overlay.ko", "drivers/block/loop.ko")
+_MODULES = (
+    *("overlay", "loop", "veth", "bridge", "nf_tables", "nft_chain_nat", "nft_masq", "nft_nat", "nft_ct"),
+    *("nft_fib_inet", "nft_reject_inet"),
+)
+_PROGRAMS = ("ip", "nsenter", "curl", "tar")  # the docker command too, where there is one
 _MARK = "guest-exit-code"
 
 # The root of an initramfs can be neither moved nor pivoted: containers need one that can, hence the tmpfs.
@@ -32,7 +37,7 @@ done
 exec /bin/busybox switch_root /new /bin/sh /second-init
 """
 _SECOND_INIT = """\
-export PATH=/bin HOME=/root
+export PATH=/programs:/bin HOME=/root
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -47,7 +52,7 @@ for module in /modules/*; do insmod $module; done
 printf 'root:x:0:0:root:/root:/bin/sh\\n' > /etc/passwd
 printf 'root:x:0:\\n' > /etc/group
 cd /work
-export PYTHONPATH=/work/src:/site PYTHONDONTWRITEBYTECODE=1
+export PYTHONPATH=/work/src:/site
 COMMAND
 echo MARK $?
 poweroff -f
@@ -61,14 +66,17 @@ class Unavailable(Exception):
 def run(command: str, *, timeout_s: float = 600) -> tuple[int, str]:
     """Boot, run the shell `command` in /work (the source tree; `/python` is the interpreter), shut down. Returns its
     exit code and everything the console said. Raises Unavailable, and TimeoutError with the console's words."""
+    programs = [_program(name) for name in _PROGRAMS] + [path for path in (shutil.which("docker"),) if path]
     kernel = _kernel()
     CACHE.mkdir(parents=True, exist_ok=True)
     archive = CACHE / f"initrd-{os.getpid()}.cpio"
     second = _SECOND_INIT.replace("COMMAND", command).replace("MARK", _MARK)
-    modules = [str(path) for name in _MODULES if (path := _module(kernel, name)) is not None]
+    scripts = {"init": _INIT, "second-init": second}
     try:
         with archive.open("wb") as out:
-            initrd.build(out, scripts={"init": _INIT, "second-init": second}, busybox=_busybox(), modules=modules)
+            initrd.build(
+                out, scripts=scripts, busybox=_busybox(), modules=_modules(kernel, _MODULES), programs=programs
+            )
         return _boot(kernel, archive, timeout_s)
     finally:
         archive.unlink(missing_ok=True)
@@ -79,7 +87,7 @@ def _boot(kernel: Path, archive: Path, timeout_s: float) -> tuple[int, str]:
     process = subprocess.Popen(
         [
             *("qemu-system-x86_64", "-M", "microvm,accel=tcg,pit=on,pic=on,rtc=on", "-cpu", "max", "-smp", "2"),
-            *("-m", "1536", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-serial", "stdio"),
+            *("-m", "2048", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-serial", "stdio"),
             *("-kernel", str(kernel), "-initrd", str(archive), "-append", arguments),
         ],
         stdin=subprocess.DEVNULL,
@@ -120,10 +128,30 @@ def _headers(path: str) -> bytes:
     return subprocess.run(["readelf", "-lW", path], capture_output=True, check=False).stdout
 
 
-def _module(kernel: Path, name: str) -> Path | None:
-    """A module's file; None when it is built in."""
-    found = [path for path in kernel.parent.parent.glob(f"**/kernel/{name}*") if path.suffix == ".ko"]
-    return found[0] if found else None
+def _program(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise Unavailable(f"the guest needs the program {name}")
+    return path
+
+
+def _modules(kernel: Path, names: Iterable[str]) -> list[str]:
+    """Files of modules after those they depend on; what is built in has none."""
+    files = {path.stem: path for path in kernel.parent.parent.glob("**/kernel/**/*.ko")}
+    ordered: dict[str, None] = {}
+
+    def add(name: str) -> None:
+        path = files.get(name) or files.get(name.replace("_", "-"))
+        if path is None:
+            return
+        needed = re.search(rb"\0depends=([^\0]*)", path.read_bytes())
+        for other in needed[1].decode().split(",") if needed else ():
+            add(other)
+        ordered[str(path)] = None
+
+    for name in names:
+        add(name)
+    return list(ordered)
 
 
 def _kernel() -> Path:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _UNUSED = re.compile(
     r"/(test|tests|idlelib|tkinter|ensurepip|lib2to3|turtledemo|pydoc_data|config-[^/]*|site-packages|dist-packages)(/|$)"
 )
-_PACKAGES = ("pytest", "pytest-timeout")
+_PACKAGES = ("pytest", "pytest-timeout", "h11", "wsproto", "msgspec", "isal", "backports.zstd")
 
 
 class Archive:
@@ -36,8 +36,8 @@ class Archive:
         self.directory(os.path.dirname(path))
         self._entry(path, stat.S_IFDIR | 0o755, b"")
 
-    def file(self, path: str, content: bytes, mode: int = 0o644) -> None:
-        self._add(path, stat.S_IFREG | mode, content)
+    def file(self, path: str, content: bytes, mode: int = 0o644, modified_s: int = 0) -> None:
+        self._add(path, stat.S_IFREG | mode, content, modified_s=modified_s)
 
     def link(self, path: str, target: str) -> None:
         self._add(path, stat.S_IFLNK | 0o777, target.encode())
@@ -46,9 +46,10 @@ class Archive:
         self._add(path, mode, b"", major, minor)
 
     def copy(self, source: str, path: str | None = None) -> None:
-        """Add the file `source` as it is, under its own path unless told otherwise; links as what they lead to."""
-        content = Path(source).read_bytes()
-        self.file((path or source).lstrip("/"), content, stat.S_IMODE(os.stat(source).st_mode))
+        """Add the file `source` as it is, under its own path unless told otherwise; links as what they lead to.
+        Compiled Python is good only beside a source of the same age."""
+        content, status = Path(source).read_bytes(), os.stat(source)
+        self.file((path or source).lstrip("/"), content, stat.S_IMODE(status.st_mode), int(status.st_mtime))
 
     def tree(self, source: str, path: str, unused: re.Pattern[str] | None = None) -> None:
         """Add the files below the directory `source` at `path`."""
@@ -62,31 +63,42 @@ class Archive:
     def close(self) -> None:
         self._entry("TRAILER!!!", 0, b"")
 
-    def _add(self, path: str, mode: int, content: bytes, major: int = 0, minor: int = 0) -> None:
+    def _add(
+        self, path: str, mode: int, content: bytes, major: int = 0, minor: int = 0, *, modified_s: int = 0
+    ) -> None:
         if path not in self._known:
             self.directory(os.path.dirname(path))
-            self._entry(path, mode, content, major, minor)
+            self._entry(path, mode, content, major, minor, modified_s)
 
-    def _entry(self, path: str, mode: int, content: bytes, major: int = 0, minor: int = 0) -> None:
+    def _entry(self, path: str, mode: int, content: bytes, major: int = 0, minor: int = 0, modified_s: int = 0) -> None:
         self._known.add(path)
         name = path.encode() + b"\0"
-        fields = (len(self._known), mode, 0, 0, 1, 0, len(content), 0, 0, major, minor, len(name), 0)
+        fields = (len(self._known), mode, 0, 0, 1, modified_s, len(content), 0, 0, major, minor, len(name), 0)
         header = b"070701" + b"".join(b"%08X" % field for field in fields) + name
         self._out.write(header + b"\0" * (-len(header) % 4) + content + b"\0" * (-len(content) % 4))
 
 
-def build(out: BinaryIO, *, scripts: dict[str, str], busybox: str, modules: Iterable[str]) -> None:
+def build(
+    out: BinaryIO, *, scripts: dict[str, str], busybox: str, modules: Iterable[str], programs: Iterable[str]
+) -> None:
     """Write the archive: `scripts` are texts of executable files, "init" among them; `modules` are paths of kernel
-    modules, kept at /modules in the order in which they are to be loaded."""
+    modules, kept at /modules in the order in which they are to be loaded; `programs` are paths of executables, kept at
+    /programs with the libraries they load."""
     archive = Archive(out)
     archive.node("dev/console", stat.S_IFCHR | 0o600, 5, 1)
     archive.copy(busybox, "bin/busybox")
     archive.link("bin/sh", "busybox")
+    archive.link("usr/bin/busybox", "/bin/busybox")
     for name, text in scripts.items():
         archive.file(name, text.encode(), 0o755)
     for number, module in enumerate(modules):
         archive.copy(module, f"modules/{number:02}-{os.path.basename(module)}")
     _add_python(archive)
+    wanted = list(programs)
+    for program in wanted:
+        archive.copy(program, f"programs/{os.path.basename(program)}")
+    for library in sorted(_libraries(wanted)):
+        archive.copy(library)
     for name in ("src", "tests"):
         archive.tree(str(ROOT / name), f"work/{name}")
     archive.copy(str(ROOT / "pyproject.toml"), "work/pyproject.toml")
@@ -99,10 +111,12 @@ def _add_python(archive: Archive) -> None:
     archive.link("python", interpreter)
     standard = sysconfig.get_path("stdlib", vars={"base": sys.base_prefix, "installed_base": sys.base_prefix})
     archive.tree(standard, standard.lstrip("/"), _UNUSED)
+    packages = dict(_package_files(_PACKAGES))
     extensions = [str(path) for path in Path(standard, "lib-dynload").glob("*.so")]
+    extensions += [source for source in packages if source.endswith(".so")]
     for library in sorted(_libraries([interpreter, *extensions])):
         archive.copy(library)
-    for source, path in _package_files(_PACKAGES):
+    for source, path in packages.items():
         archive.copy(source, f"site/{path}")
 
 

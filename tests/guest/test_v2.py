@@ -1,6 +1,8 @@
-"""The cgroup tests on a kernel with cgroup v2 and all its controllers."""
+"""Limits on a kernel with cgroup v2 and all its controllers: the drivers, the runtime, the engine with the real docker
+command. The guest's kernel is older than many (6.1: overlayfs without lowerdir+, no statmount)."""
 
 import re
+import shutil
 
 import pytest
 
@@ -8,13 +10,34 @@ from . import guest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+_RUNTIME = "test_life_cycle or kill_all or created_container or update or test_devices or oom_score or exec_cpu"
+_ENGINE = "limits or out_of_memory or pause or test_exec or exit_code or read_only"
 
-def test_cgroups_in_a_guest_with_v2():
+
+def _passed(tests: str) -> tuple[int, str]:
+    """How many of `tests` (arguments of pytest) passed in a guest, and what it said; none of them may fail."""
     try:
-        code, said = guest.run("/python -m pytest -p no:cacheprovider --color=no --timeout 100 tests/cgroups")
+        code, said = guest.run(f"/python -m pytest -p no:cacheprovider --color=no --timeout 100 {tests}")
     except guest.Unavailable as reason:
         pytest.skip(str(reason))
     assert code == 0, said[-20000:]
     (passed,) = re.findall(r"(\d+) passed", said)
-    assert int(passed) >= 65, said[-20000:]
+    return int(passed), said
+
+
+def test_cgroups_in_a_guest_with_v2():
+    passed, said = _passed("tests/cgroups")
+    assert passed >= 65, said[-20000:]
     assert "controller here" not in said, said[-20000:]
+
+
+def test_runtime_in_a_guest_with_v2():
+    passed, said = _passed(f'-k "{_RUNTIME}" tests/runtime/test_command_line.py tests/runtime/test_container.py')
+    assert passed >= 8, said[-20000:]
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="the docker command is not installed")
+def test_engine_in_a_guest_with_v2():
+    passed, said = _passed(f'-k "v2 or {_ENGINE}" tests/e2e/test_cgroup_v2.py tests/e2e/test_run.py')
+    assert passed >= 12, said[-20000:]
+    assert "alone" not in said, said[-20000:]
