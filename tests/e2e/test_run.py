@@ -95,7 +95,9 @@ def test_a_name_is_taken_once(host, name):
 
 def test_tty_has_a_size_and_one_stream(host):
     # script(1) gives the client a terminal of its own
-    command = "stty rows 33 cols 99; docker run --rm -it busybox sh -c 'tty; stty size; echo err >&2'"
+    # An older client tells the size after the start.
+    script = "tty; until stty size; do sleep 0.05; done; echo err >&2"
+    command = f"stty rows 33 cols 99; docker run --rm -it busybox sh -c '{script}'"
     client = host.popen("script", "-qec", command, "/dev/null", stdin=-1)
     lines = client.stdout.read().decode().replace("\r", "").split("\n")
     client.communicate()
