@@ -41,6 +41,14 @@ def test_one_daemon_for_one_data_root_and_clean_ends():
         assert second.returncode == 1
         assert f"held by another daemon (pid {host.daemon.pid})" in second.stderr
         assert not (host.root / "other.sock").exists()
+        flags = ("--data-root", str(host.root / "other"), "--exec-root", str(host.root / "run"), "--pidfile", "")
+        third = wherryd("--host", f"unix://{host.root}/other.sock", *flags)
+        assert third.returncode == 1
+        assert f"(pid {host.daemon.pid}); stop it or use another --exec-root" in third.stderr
+        flags = ("--data-root", str(host.root / "other"), "--pidfile", str(host.root / "pid"))
+        fourth = wherryd("--host", f"unix://{host.root}/other.sock", *flags)
+        assert fourth.returncode == 1
+        assert f"process with PID {host.daemon.pid} is still running" in fourth.stderr
         assert (host.root / "pid").read_text() == f"{host.daemon.pid}\n"
         assert host.stop(signal.SIGTERM) == 0
         assert not (host.root / "wherry.sock").exists()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.engine.enginelab import Daemon, Lab, crash_at, scenario, until
 from wherry.engine.model import Container
-from wherry.errors import WherryError
+from wherry.errors import Conflict, WherryError
 from wherry.failpoint import hit
 
 FOREVER = ("sleep", "1000")
@@ -95,6 +95,25 @@ async def test_a_monitor_killed_while_the_daemon_was_away(lab: Lab) -> None:
         assert await d.leaks() == []
         await d.start(ref)
         await d.clean()
+
+
+@scenario
+async def test_the_containers_of_another_engine_are_not_ended(lab: Lab) -> None:
+    async with lab.daemon() as d:
+        await d.image()
+        ref = await d.run(*FOREVER)
+        pid = d.entry(ref).record.state.pid
+    mine, lab.data_root = lab.data_root, str(lab.root / "elsewhere")
+    with pytest.raises(Conflict, match=f"has containers of the engine in {mine}: use another --exec-root$"):
+        async with lab.daemon():
+            pass
+    lab.data_root = mine
+    async with lab.daemon() as d:
+        assert (d.entry(ref).status, d.entry(ref).record.state.pid) == ("running", pid)
+        await d.clean()
+    lab.data_root = str(lab.root / "elsewhere")
+    async with lab.daemon():
+        pass  # nothing is left that could be harmed
 
 
 @scenario

@@ -67,11 +67,11 @@ def test_write_file_replaces_at_once_and_leaves_nothing_on_failure(tmp_path):
 
 
 def test_the_lock_has_one_holder_and_names_it(tmp_path):
-    fd = lock_file(tmp_path / "lock")
-    with pytest.raises(Conflict, match=f"pid {os.getpid()}"):
-        lock_file(tmp_path / "lock")
+    fd = lock_file(tmp_path / "lock", "--data-root")
+    with pytest.raises(Conflict, match=rf"\(pid {os.getpid()}\); stop it or use another --data-root$"):
+        lock_file(tmp_path / "lock", "--data-root")
     os.close(fd)
-    os.close(lock_file(tmp_path / "lock"))
+    os.close(lock_file(tmp_path / "lock", "--data-root"))
 
 
 def test_the_tree_is_closed_to_others(tmp_path):

@@ -19,7 +19,7 @@ from wherry.daemon.notify import notify
 from wherry.daemon.options import parse_flags, usage
 from wherry.daemon.wiring import engine_config, server_tls
 from wherry.engine.engine import Engine
-from wherry.errors import WherryError
+from wherry.errors import Conflict, WherryError
 from wherry.http.server import Server
 
 log = logging.getLogger("wherry.daemon")
@@ -65,6 +65,7 @@ async def serve(config: DaemonConfig) -> int:
     whom nothing serves.
     """
     faulthandler.register(signal.SIGUSR1)  # prints every thread's stack, whatever the loop is doing
+    _check_pidfile(config["pidfile"])
     engine = await Engine.open(engine_config(config))
     _raise_descriptor_limit()
     listeners: list[Listener] = []
@@ -120,6 +121,26 @@ def _reload(config: DaemonConfig, engine: Engine) -> None:
     notify("READY=1")
 
 
+def _check_pidfile(path: str) -> None:
+    """Raise `Conflict` when the file names another daemon that runs; a number left behind may be anybody's by now."""
+    pid = _pid_in(path)
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            command = file.read()
+    except OSError:
+        return
+    if pid != os.getpid() and (b"wherryd" in command or b"wherry.daemon" in command):
+        raise Conflict(f"process with PID {pid} is still running: use another --pidfile than {path}")
+
+
+def _pid_in(path: str) -> int:
+    try:
+        with open(path) as file:
+            return int(file.read(32))
+    except (OSError, ValueError):
+        return 0
+
+
 def _write_pidfile(path: str) -> None:
     if path:
         with open(path, "w") as file:
@@ -127,11 +148,8 @@ def _write_pidfile(path: str) -> None:
 
 
 def _remove_pidfile(path: str) -> None:
-    try:
-        if path:
-            os.unlink(path)
-    except FileNotFoundError:
-        return
+    if path and _pid_in(path) == os.getpid():
+        os.unlink(path)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Engine:
     spawner: Spawner
     id: str
 
-    def __init__(self, config: EngineConfig, paths: Paths, db: Database, lock: int) -> None:
+    def __init__(self, config: EngineConfig, paths: Paths, db: Database, locks: list[int]) -> None:
         self.config = config
         self.paths = paths
         self.db = db
@@ -62,7 +62,7 @@ class Engine:
         self.boot_id = restore.read_boot_id()
         self.host = specs.host_facts(config.seccomp_profile)
         self.cgroup_version = 2 if host_hierarchies().unified else 1
-        self._lock = lock
+        self._locks = locks
         self._pool = ThreadPoolExecutor(_WORKERS, "engine")
         self._transfers = ThreadPoolExecutor(_TRANSFERS, "transfer")
         self._tending: asyncio.Task[None] | None = None
@@ -78,8 +78,10 @@ class Engine:
         database is newer than this code; nothing runs then."""
         paths = Paths(config.data_root, config.exec_root)
         paths.create()
-        lock = lock_file(paths.lock)
+        locks: list[int] = []
         try:
+            locks.append(lock_file(paths.lock, "--data-root"))
+            locks.append(lock_file(paths.exec_lock, "--exec-root"))
             db = open_database(
                 paths.database,
                 {
@@ -89,9 +91,10 @@ class Engine:
                 },
             )
         except BaseException:
-            os.close(lock)
+            for lock in locks:
+                os.close(lock)
             raise
-        engine = cls(config, paths, db, lock)
+        engine = cls(config, paths, db, locks)
         try:
             await restore.prepare(engine)
             engine.id = engine._identity()
@@ -138,7 +141,8 @@ class Engine:
         self._pool.shutdown()
         self._transfers.shutdown(wait=False, cancel_futures=True)
         self.db.close()
-        os.close(self._lock)
+        for lock in self._locks:
+            os.close(lock)
 
     def reconfigure(self, config: EngineConfig) -> None:
         """Take over what may change while running: labels, debug, default ulimits and shm size, log driver, runtimes,

@@ -18,7 +18,7 @@ from wherry.engine.containers import Entry
 from wherry.engine.exits import KILLED, Exit, apply_exit, handler, recorded_exit
 from wherry.engine.reconcile import reconcile
 from wherry.engine.sandbox import apply_endpoint, kill_leftovers
-from wherry.errors import WherryError
+from wherry.errors import Conflict, WherryError
 from wherry.failpoint import hit
 from wherry.runtime.client import Monitor, connect
 from wherry.store.atomic import write_file
@@ -26,6 +26,7 @@ from wherry.store.trees import delete_tree
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
+    from wherry.store.paths import Paths
 
 log = logging.getLogger("wherry.engine")
 
@@ -59,8 +60,20 @@ def _forget_other_boot(engine: "Engine") -> None:
         for name in os.listdir(paths.exec_containers):
             _discard(paths.exec_containers / name)
         write_file(paths.boot_id, f"{read_boot_id()}\n".encode(), durable=False)
+    _claim_exec_root(paths)
     for name in os.listdir(paths.tmp):
         _discard(paths.tmp / name)
+
+
+def _claim_exec_root(paths: "Paths") -> None:
+    """What runs there is ours to end when we do not know it. Raises `Conflict` when it is another engine's."""
+    try:
+        owner = paths.exec_owner.read_text().removesuffix("\n")
+    except FileNotFoundError:
+        owner = ""
+    if owner not in ("", str(paths.data_root)) and os.listdir(paths.exec_containers):
+        raise Conflict(f"{paths.exec_root} has containers of the engine in {owner}: use another --exec-root")
+    write_file(paths.exec_owner, f"{paths.data_root}\n".encode(), durable=False)
 
 
 def _discard(path: os.PathLike[str]) -> None:

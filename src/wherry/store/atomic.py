@@ -45,16 +45,16 @@ def write_file(path: str | Path, data: bytes, *, mode: int = 0o600, durable: boo
         sync_directory(os.path.dirname(path) or ".")
 
 
-def lock_file(path: str | Path) -> int:
+def lock_file(path: str | Path, option: str) -> int:
     """Take the exclusive lock that `path` stands for and write our pid into it; return the fd, which holds the lock
-    until closed. Raises `Conflict` naming the holder's pid when somebody else has it."""
+    until closed. Raises `Conflict` naming the holder's pid, and the `option` to change, when somebody else has it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(fd)
-        raise Conflict(f"{path} is held by another daemon (pid {holder}); stop it or use another --data-root") from None
+        raise Conflict(f"{path} is held by another daemon (pid {holder}); stop it or use another {option}") from None
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd

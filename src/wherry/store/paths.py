@@ -20,7 +20,9 @@ DATA ROOT (/var/lib/wherry, 0710)                 survives reboots
 └── tmp/                     scratch; emptied at start
 
 EXEC ROOT (/run/wherry, 0700)                     gone at reboot
+├── lock                     flock: one daemon for one exec root
 ├── boot_id                  of the boot that made this tree: another one means all of it is stale
+├── data_root                of the engine whose containers these are
 ├── spawner.log              stderr of spawner and monitors: empty unless something is wrong
 ├── netns/<id>               pins of the containers' network namespaces (nsfs bind mounts)
 └── containers/<id>/
@@ -122,6 +124,14 @@ class Paths:
         return self.data_root / "tmp"
 
     # exec root
+    @property
+    def exec_lock(self) -> Path:
+        return self.exec_root / "lock"
+
+    @property
+    def exec_owner(self) -> Path:
+        return self.exec_root / "data_root"
+
     @property
     def boot_id(self) -> Path:
         return self.exec_root / "boot_id"
