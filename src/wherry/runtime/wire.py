@@ -15,9 +15,10 @@ the end of file is how the parent learns that execve(2) has succeeded.
 
 import json
 import os
-import socket
+from _socket import MSG_DONTWAIT, socket
 from typing import Any
 
+from wherry.linux import fdpass
 from wherry.runtime.failure import StartError, words
 
 _LIMIT = 1 << 16
@@ -34,7 +35,7 @@ FAILED = b"E"
 class Wire:
     """One end."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket) -> None:
         self._socket = end
 
     def fileno(self) -> int:
@@ -48,10 +49,7 @@ class Wire:
     def send(self, kind: bytes, body: object = None, fds: list[int] | None = None) -> None:
         """Send a message; `body` goes as JSON, `fds` are passed along."""
         data = kind if body is None else kind + json.dumps(body).encode()[: _LIMIT - 1]
-        if fds:
-            socket.send_fds(self._socket, [data], fds)
-        else:
-            self._socket.send(data)
+        fdpass.send(self._socket, data, fds or ())
 
     def fail(self, error: StartError) -> None:
         """Tell the parent why we end."""
@@ -66,7 +64,7 @@ class Wire:
     def receive(self) -> tuple[bytes, Any, list[int]]:
         """(kind, decoded body or None, descriptors); kind is b"" at the end of file. Raises StartError when the other
         side failed."""
-        data, fds, _, _ = socket.recv_fds(self._socket, _LIMIT, 4)
+        data, fds = fdpass.receive(self._socket, _LIMIT)
         kind = data[:1]
         body: Any = json.loads(data[1:]) if len(data) > 1 else None
         if kind == FAILED:
@@ -76,7 +74,7 @@ class Wire:
     def failure(self) -> StartError | None:
         """Why the child ended, when it has told: the true reason of whatever failed here because it is gone."""
         try:
-            data = self._socket.recv(_LIMIT, socket.MSG_DONTWAIT)
+            data = self._socket.recv(_LIMIT, MSG_DONTWAIT)
             if data[:1] == FAILED:
                 body = json.loads(data[1:])
                 return StartError(body["kind"], body["message"])
@@ -92,7 +90,7 @@ class Wire:
 
 def pair() -> tuple[Wire, Wire]:
     """(parent's end, child's end)."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = fdpass.pair()
     return Wire(ours), Wire(theirs)
 
 
