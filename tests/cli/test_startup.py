@@ -122,3 +122,14 @@ def test_dial_stdio_passes_both_directions_and_the_half_close(tmp_path):
     listener.close()
     thread.join(5)
     assert done.stdout == b"WORDS"
+
+
+def test_a_broken_configuration_is_warned_of(tmp_path, monkeypatch, wherry):
+    (tmp_path / "config.json").write_text("{bad")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with FakeEngine(str(tmp_path / "engine.sock"), routes()) as engine:
+        out, err, code = wherry("-H", engine.host, "ps")
+    assert code == 0
+    assert out
+    assert err.startswith(f"WARNING: Error loading config file: {tmp_path}/config.json: ")
+    assert err.count("\n") == 1

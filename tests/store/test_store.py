@@ -32,6 +32,13 @@ def test_a_newer_database_is_refused_untouched(tmp_path):
         open_database(path, {"room": [TABLE]})
 
 
+@pytest.mark.parametrize("damage", [b"x" * 3000, b"SQLite format 3\0" + b"\xff" * 3000])
+def test_a_damaged_database_is_refused(tmp_path, damage):
+    (tmp_path / "db").write_bytes(damage)
+    with pytest.raises(Internal, match=f"^{tmp_path}/db: .*(not a database|malformed)"):
+        open_database(tmp_path / "db", {"room": [TABLE]})
+
+
 def test_a_transaction_is_whole_or_nothing(tmp_path):
     db = open_database(tmp_path / "db", {"room": [TABLE]})
 

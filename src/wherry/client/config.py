@@ -25,8 +25,16 @@ class ClientConfig:
     @property
     def settings(self) -> dict[str, Any]:
         if self._settings is None:
-            self._settings = _read_json(os.path.join(self.directory, "config.json")) or {}
+            self._settings = self._read_settings()
         return self._settings
+
+    def _read_settings(self) -> dict[str, Any]:
+        """{} with a warning, as Docker does, when the file can't be read: root's, with HOME kept by sudo."""
+        try:
+            return _read_json(os.path.join(self.directory, "config.json")) or {}
+        except ConfigError as error:
+            os.write(2, f"WARNING: Error loading config file: {error}\n".encode("utf-8", "surrogateescape"))
+            return {}
 
     def text(self, key: str) -> str:
         """A setting that is a string, such as psFormat or detachKeys; "" when unset."""

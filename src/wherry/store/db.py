@@ -79,15 +79,18 @@ def open_database(path: str | Path, migrations: Mapping[str, Sequence[str]]) -> 
     """Open or make the database and bring each room's tables up to date.
 
     `migrations` maps a room's name to its SQL scripts in order; the number already applied is kept per room. Raises
-    `Internal` when the file was written by a newer version, before anything is touched.
+    `Internal` when the file was written by a newer version, before anything is touched, and when it is damaged.
     """
-    db = Database(path)
     try:
-        with db.transaction() as tx:
-            _migrate(tx, path, migrations)
-    except BaseException:
-        db.close()
-        raise
+        db = Database(path)
+        try:
+            with db.transaction() as tx:
+                _migrate(tx, path, migrations)
+        except BaseException:
+            db.close()
+            raise
+    except sqlite3.DatabaseError as error:
+        raise Internal(f"{path}: {error}") from error
     return db
 
 
