@@ -189,7 +189,7 @@ def test_failures_while_creating_leave_nothing(play, monkeypatch, point, action)
 
     async def scenario(lab: Lab) -> None:
         request = lab.request("sleep", "1000", cgroup=True)
-        with pytest.raises(Exception, match="failpoint|no space left"):
+        with pytest.raises(Exception, match=r"failpoint|no space left"):
             await lab.run(request)
         assert not os.path.exists(request["socket"])
         lab.expected_log = None
