@@ -111,6 +111,18 @@ def test_later_entries_take_the_place_of_earlier_ones(tmp_path):
     assert stat.S_IMODE(os.lstat(tmp_path / "keep").st_mode) == 0o701
 
 
+def test_a_file_takes_the_place_of_a_tree_deeper_than_recursion_goes(tmp_path):
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    unpack(archive(file(b"d", b"now a file")), tmp_path)
+    assert read(tmp_path / "d") == b"now a file"
+
+
 @pytest.mark.parametrize(
     "entries",
     [

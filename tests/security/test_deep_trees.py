@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.e2e.host import Host
-from wherry.store.trees import delete_tree
+from wherry.store.trees import delete_tree, tree_size
 
 pytestmark = pytest.mark.root
 
@@ -41,6 +41,31 @@ def test_a_deep_tree_is_deleted(tmp_path):
     assert time.monotonic() - started < 20
 
 
+def test_a_deep_tree_is_deleted_below_a_descriptor(tmp_path):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "beside").mkdir()
+    nest(tmp_path / "tree", DEPTH)
+    parent = os.open(tmp_path, os.O_RDONLY)
+    delete_tree(b"tree", dir_fd=parent)
+    os.close(parent)
+    assert os.listdir(tmp_path) == ["beside"]
+
+
+def test_a_deep_tree_is_measured(tmp_path):
+    tree = tmp_path / "tree"
+    for place in (tree / "a", tree / "b"):
+        place.mkdir(parents=True)
+        (place / "file").write_bytes(bytes(1000))
+        nest(place, DEPTH)
+        (place / "e/last").write_bytes(bytes(10))
+    before = os.listdir("/proc/self/fd")
+    # every level has a link of one byte; the file "file" of the first level was there already
+    assert tree_size(tree) == 2 * (1000 + 10 + DEPTH)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert tree_size(tmp_path / "missing") == 0
+    delete_tree(tree)
+
+
 def test_what_is_no_directory_is_left(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "link").symlink_to(tmp_path)
@@ -58,6 +83,7 @@ def test_what_a_container_nested_goes_and_the_engine_starts_again(name):
             "for t in /root /vol; do cd $t; i=0; while [ $i -lt 1500 ]; do mkdir d; cd -P d; i=$((i+1)); done; done"
         )
         own.docker("run", "--name", name, "-v", f"{name}:/vol", "busybox", "sh", "-c", script)
+        assert own.docker("ps", "-a", "-s", "--format", "{{.Names}}").stdout.split() == [name]
         own.docker("rm", name)
         own.docker("volume", "rm", name)
         trash = own.root / "data/trash"

@@ -1,6 +1,5 @@
 """Which containers a list shows: the filters of GET /containers/json (moby daemon/list.go in effect)."""
 
-import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from wherry.api.shapes.containers import Sizes, list_ports
 from wherry.engine.containers import STATUSES
 from wherry.engine.model import Container
 from wherry.errors import Internal, InvalidArgument, NotFound
+from wherry.store.trees import tree_size
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -218,7 +218,7 @@ async def sizes_of(engine: "Engine", record: Container) -> Sizes:
     """What the container has written, and that with its image; measured now, in a worker thread."""
 
     def measure() -> Sizes:
-        written = _disk_usage(str(engine.paths.upper(record.id)))
+        written = tree_size(engine.paths.upper(record.id))
         try:
             image = engine.images.resolve(record.image_id).size if record.image_id else 0
         except NotFound:
@@ -226,16 +226,3 @@ async def sizes_of(engine: "Engine", record: Container) -> Sizes:
         return Sizes(written, written + image)
 
     return await engine.run_blocking(measure)
-
-
-def _disk_usage(root: str) -> int:
-    """Bytes in the files below `root`, by descriptors: the tree may belong to a running container, which could put a
-    symbolic link where a directory was."""
-    total = 0
-    for _path, _directories, files, directory in os.fwalk(root, follow_symlinks=False):
-        for name in files:
-            try:
-                total += os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
-            except FileNotFoundError:
-                continue
-    return total

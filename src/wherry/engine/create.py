@@ -6,7 +6,6 @@ is waited for between the check of a name and its reservation, so of many create
 
 import os
 import secrets
-import shutil
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +27,7 @@ from wherry.images.config_merge import merge
 from wherry.images.store import Image
 from wherry.network.endpoints import parse_mac
 from wherry.store.atomic import write_file
+from wherry.store.trees import delete_tree
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -116,7 +116,7 @@ async def _make(engine: "Engine", record: Container, image: Image | None) -> Non
     except BaseException:
         engine.containers.release_name(record.name, record.id)
         mounts.undo(engine, made)
-        shutil.rmtree(engine.paths.container(record.id), ignore_errors=True)
+        delete_tree(engine.paths.container(record.id))
         raise
     hit("engine.create.after_row")
     for volume in made:

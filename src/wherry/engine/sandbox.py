@@ -1,7 +1,6 @@
 """What surrounds a container's process: its directories in both roots, its network and the files that tell of it."""
 
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 from wherry.engine import mounts
@@ -12,6 +11,7 @@ from wherry.errors import WherryError
 from wherry.network.files import host_resolv_conf, hostname_file, hosts_file, resolv_conf
 from wherry.network.model import AttachRequest, Endpoint
 from wherry.runtime.cgroups import open_cgroup
+from wherry.store.trees import delete_tree
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -30,7 +30,7 @@ def prepare_directories(engine: "Engine", record: Container) -> None:
     work = paths.work(record.id)
     if record.host_config.AutoRemove and os.path.lexists(work / "work"):
         # A volatile overlay refuses a work directory that an earlier mount left (kernel overlayfs.rst).
-        shutil.rmtree(work)
+        delete_tree(work)
         os.mkdir(work, 0o711)
     mounts.prepare_sources(record.mounts)
 
@@ -49,7 +49,7 @@ def remove_bundle(engine: "Engine", container_id: str) -> None:
         except FileNotFoundError:
             pass
         except OSError:
-            shutil.rmtree(directory, ignore_errors=True)
+            delete_tree(directory)
 
 
 def kill_leftovers(engine: "Engine", container_id: str) -> None:

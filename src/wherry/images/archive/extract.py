@@ -21,7 +21,6 @@ its directory. They speak of lower layers only: whatever this layer itself has u
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from typing import NamedTuple
@@ -31,6 +30,7 @@ from wherry.images.archive import headers
 from wherry.images.archive.names import clean, show
 from wherry.images.archive.reader import Entry, TarReader
 from wherry.linux.openat import mkdir_in_root, open_in_root
+from wherry.store.trees import delete_tree
 
 WHITEOUT = b".wh."
 _WHITEOUT_META = b".wh..wh."
@@ -241,7 +241,7 @@ class LayerExtractor:
         status = _lstat(parent, name)
         if stat.S_ISDIR(status.st_mode):
             self._forget_directories(keep=parent)
-            shutil.rmtree(name, dir_fd=parent)
+            delete_tree(name, dir_fd=parent)
         else:
             if stat.S_ISLNK(status.st_mode):
                 self._forget_directories(keep=parent)

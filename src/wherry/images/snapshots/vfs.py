@@ -7,13 +7,13 @@ overlay's whiteouts and opaque marks are carried out. Copies are reflinks where 
 import errno
 import os
 import secrets
-import shutil
 import stat
 from pathlib import Path
 
 from wherry.images.archive.extract import OPAQUE_XATTR, OPAQUE_XATTR_UNPRIVILEGED
 from wherry.images.snapshots.layers import sync_file_system
 from wherry.store.atomic import sync_directory
+from wherry.store.trees import delete_tree
 
 _NEW = ".new-"
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -45,14 +45,14 @@ class VfsDriver:
             os.rename(target, doomed)
         except FileNotFoundError:
             return
-        shutil.rmtree(doomed)
+        delete_tree(doomed)
 
     def keys(self) -> set[str]:
         """The images that have a merged directory; what an interrupted build left is deleted on the way."""
         for name in os.listdir(self._root):
             if name.startswith(_NEW):
-                shutil.rmtree(self._root / name)
-        return {f"sha256:{name}" for name in os.listdir(self._root)}
+                delete_tree(self._root / name)
+        return {f"sha256:{name}" for name in os.listdir(self._root) if not name.startswith(_NEW)}
 
     def _build(self, target: Path, layers: list[Path]) -> None:
         new = self._root / f"{_NEW}{secrets.token_hex(8)}"
@@ -64,7 +64,7 @@ class VfsDriver:
             sync_file_system(self._root)
             os.rename(new, target)
         except BaseException:
-            shutil.rmtree(new)
+            delete_tree(new)
             raise
         sync_directory(self._root)
 
@@ -180,7 +180,7 @@ def _is_directory(parent: int, name: str) -> bool:
 
 def _remove(parent: int, name: str) -> None:
     if _is_directory(parent, name):
-        shutil.rmtree(name, dir_fd=parent)
+        delete_tree(name, dir_fd=parent)
         return
     try:
         os.unlink(name, dir_fd=parent)
