@@ -194,3 +194,15 @@ def test_no_sysctl_name_climbs(name: str) -> None:
     assert "" not in parts
     assert parts[0] in ("net", "user") or path.startswith(("fs/mqueue/", "kernel/"))
     assert path != "kernel/core_pattern"
+
+
+@pytest.mark.parametrize(("kind", "name"), [("ipc", "kernel.shmmax"), ("network", "net.ipv4.ip_forward")])
+def test_no_sysctl_of_the_host_through_a_joined_namespace(kind: str, name: str) -> None:
+    """A container that joins one which has the host's namespace is in the host's."""
+    config = default_config()
+    (entry,) = (entry for entry in config["linux"]["namespaces"] if entry["type"] == kind)
+    entry["path"] = f"/proc/self/ns/{'net' if kind == 'network' else kind}"
+    config["linux"]["sysctl"] = {name: "1"}
+    assert kind in plan(config).namespaces.own
+    with pytest.raises(StartError, match="is not allowed in the hosts"):
+        plan(config, Host.probe(LEGACY.hierarchies))

@@ -66,12 +66,18 @@ class Host(NamedTuple):
     hierarchies: Hierarchies
     kcore: bool
     network: tuple[int, int]  # device and inode of our own network namespace
+    ipc: tuple[int, int] = (0, 0)  # and of our IPC namespace
 
     @classmethod
     def probe(cls, hierarchies: Hierarchies) -> "Host":
         """Ask this host."""
-        status = os.stat("/proc/self/ns/net")
-        return cls(hierarchies, os.path.exists("/proc/kcore"), (status.st_dev, status.st_ino))
+        network, ipc = os.stat("/proc/self/ns/net"), os.stat("/proc/self/ns/ipc")
+        return cls(
+            hierarchies,
+            os.path.exists("/proc/kcore"),
+            (network.st_dev, network.st_ino),
+            (ipc.st_dev, ipc.st_ino),
+        )
 
 
 def _invalid(message: str) -> StartError:
@@ -152,7 +158,7 @@ def namespaces_of(linux: dict[str, Any], host: Host) -> Namespaces:
         flag, _ = ns.TYPES[kind]
         if path:
             joined.append((flag, path))
-            if kind == "network" and _is_host_network(path, host):
+            if _is_of_host(kind, path, host):
                 own.discard(kind)
         else:
             new |= flag
@@ -161,12 +167,16 @@ def namespaces_of(linux: dict[str, Any], host: Host) -> Namespaces:
     return Namespaces(new, tuple(joined), frozenset(own))
 
 
-def _is_host_network(path: str, host: Host) -> bool:
+def _is_of_host(kind: str, path: str, host: Host) -> bool:
+    """Whether a namespace that can have parameters of its own, and is joined by path, is the host's after all."""
+    ours = {"network": host.network, "ipc": host.ipc}.get(kind)
+    if ours is None:
+        return False
     try:
         status = os.stat(path)
     except OSError:
         return False
-    return (status.st_dev, status.st_ino) == host.network
+    return (status.st_dev, status.st_ino) == ours
 
 
 def _map_lines(mappings: list[dict[str, Any]]) -> str:
