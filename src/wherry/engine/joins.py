@@ -10,6 +10,15 @@ if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
 
+class Donor(NamedTuple):
+    """A process whose namespaces are named by its number, which may come to mean another one."""
+
+    id: str
+    pid: int
+    began: str
+    """Its start, in clock ticks after boot; empty when it was gone already."""
+
+
 class Joins(NamedTuple):
     """Paths of the namespaces to join, None where the container has its own (or the host's)."""
 
@@ -19,6 +28,7 @@ class Joins(NamedTuple):
     ipc: str | None = None
     shared_memory: str | None = None
     """/dev/shm of the one whose IPC namespace it is."""
+    donors: tuple[Donor, ...] = ()
 
 
 def resolve_joins(engine: "Engine", record: Container) -> Joins:
@@ -41,7 +51,28 @@ def resolve_joins(engine: "Engine", record: Container) -> Joins:
         f"/proc/{pid.state.pid}/ns/pid" if pid else None,
         f"/proc/{ipc.state.pid}/ns/ipc" if ipc else None,
         f"/proc/{ipc.state.pid}/root/dev/shm" if ipc else None,
+        tuple(_donor(record) for record in (None if owner and owner.sandbox_key else owner, pid, ipc) if record),
     )
+
+
+def check_donors(engine: "Engine", joins: Joins) -> None:
+    """Once the namespaces are joined: whether the processes they were named by have been the same all the time.
+    Raises `Conflict` when one ended, for its number may have been another's by then."""
+    for donor in joins.donors:
+        entry = engine.containers.get(donor.id)
+        if entry and _alive(entry) and donor.began and _donor(entry.record) == donor:
+            continue
+        raise Conflict(f"cannot join the namespaces of container {donor.id}: it stopped meanwhile")
+
+
+def _donor(record: Container) -> Donor:
+    pid = record.state.pid
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b") ")[2].split()
+    except OSError:
+        return Donor(record.id, pid, "")
+    return Donor(record.id, pid, "" if fields[0] in b"ZX" else fields[19].decode("ascii"))  # proc_pid_stat(5): field 22
 
 
 def _joins(record: Container) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.engine import attach, sandbox, specs
 from wherry.engine.containers import Entry
-from wherry.engine.joins import resolve_joins
+from wherry.engine.joins import Joins, check_donors, resolve_joins
 from wherry.engine.log_settings import log_settings
 from wherry.engine.model import Container
 from wherry.errors import Internal, InvalidArgument, WherryError
@@ -111,7 +111,7 @@ async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaita
         engine.publish_network("connect", endpoint.network_id, endpoint.network_name, record.id)
     undo.append(lambda: _forget_endpoint(engine, record))
     undo.append(lambda: _take_back(engine, entry))
-    await _spawn(engine, entry, config, seccomp)
+    await _spawn(engine, entry, joins, config, seccomp)
 
 
 async def _forget_endpoint(engine: "Engine", record: Container) -> None:
@@ -126,7 +126,7 @@ async def _take_back(engine: "Engine", entry: Entry) -> None:
         await engine.run_blocking(sandbox.kill_leftovers, engine, entry.id)
 
 
-async def _spawn(engine: "Engine", entry: Entry, config: dict[str, Any], seccomp: bytes | None) -> None:
+async def _spawn(engine: "Engine", entry: Entry, joins: Joins, config: dict[str, Any], seccomp: bytes | None) -> None:
     record = entry.record
     hit("engine.start.before_spawn")
     request = spawn_request(engine, record, config, seccomp)
@@ -143,6 +143,7 @@ async def _spawn(engine: "Engine", entry: Entry, config: dict[str, Any], seccomp
         log.warning("container %s: %s", record.id, warning)
     record.log_path = request["log"].get("path", "")
     hit("engine.start.after_spawn")
+    check_donors(engine, joins)
     state = record.state
     state.status, state.pid, state.exit_code, state.error = "running", monitor.pid, 0, ""
     state.oom_killed, state.started_at, state.finished_at = False, time.time_ns(), state.finished_at

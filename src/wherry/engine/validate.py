@@ -289,6 +289,8 @@ def parse_cpuset(text: str) -> set[int] | None:
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()) or len(first) > 6 or len(last) > 6:
             return None
+        if int(last or first) < int(first):
+            return None
         out.update(range(int(first), int(last or first) + 1))
     return out
 
