@@ -1,6 +1,7 @@
 """Framing, limits and endings: what a daemon on an open port must withstand."""
 
 import asyncio
+import json
 import os
 import socket
 import time
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from tests.http.harness import Running, talk
+from wherry.errors import InvalidArgument
 from wherry.http.connection import Limits
 from wherry.http.message import Response
 
@@ -399,3 +401,16 @@ def test_client_that_asks_to_close_is_closed(server):
     with server.connect() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         assert b"Connection: close\r\n" in client.read_all()
+
+
+def test_what_a_message_quotes_does_not_end_it():
+    message = 'no "such" \\ thing\n\u00e9'
+
+    async def refuse(_request):
+        raise InvalidArgument(message)
+
+    with Running("unix", refuse) as running, running.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        status, *_, body = client.read_reply()
+    assert status == 400
+    assert json.loads(body) == {"message": message}

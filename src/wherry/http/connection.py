@@ -14,6 +14,7 @@ given up after `Limits.half_close_s`, where Go's server gives up at once.
 import asyncio
 import email.utils
 import http
+import json
 import logging
 import select
 import socket
@@ -400,7 +401,7 @@ class Connection(asyncio.Protocol):
 
 
 def _error(status: int, message: str) -> Response:
-    body = b'{"message":"%b"}\n' % message.encode()
+    body = json.dumps({"message": message}, separators=(",", ":")).encode() + b"\n"
     return Response(status, body, content_type="application/json")
 
 
