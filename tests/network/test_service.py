@@ -13,7 +13,8 @@ from tests.network.netengine import HOST, Lab, container_id, host_links, open_fd
 from tests.network.netlab import Host, ip, isolated, nft, reaches
 from wherry.errors import Forbidden, Internal, InvalidArgument, NotFound, Unavailable
 from wherry.linux import netns, rtnetlink
-from wherry.network.model import NetworkOptions
+from wherry.network import bridge
+from wherry.network.model import BridgeNetwork, NetworkOptions
 
 pytestmark = pytest.mark.root
 
@@ -509,3 +510,23 @@ def test_killed_at_every_step_and_reconciled(tmp_path: Path):
         lab.rm("web")
         lab.service.stop()
         assert (nft("list ruleset"), host_links()) == ("", {"lo"}), point
+
+
+@isolated
+def test_the_bridge_has_its_sysctls_before_it_is_up(tmp_path: Path):
+    seen = []
+
+    class Watching(rtnetlink.RouteSocket):
+        def request(self, what, *messages):
+            if what.startswith("configure "):
+                names = [f"ipv6/conf/early0/{name}" for name in ("disable_ipv6", "accept_ra")]
+                seen.append([self.link("early0").up, *map(rtnetlink.read_sysctl, names)])
+            return super().request(what, *messages)
+
+    network = BridgeNetwork(
+        id="5" * 64, bridge="early0", subnet="172.30.0.0/16", gateway="172.30.0.1", ip_range="", mtu=1500
+    )
+    with Watching() as route:
+        bridge.ensure(route, network)
+        assert route.link("early0").up
+    assert seen == [[False, "1", "0"]]

@@ -68,6 +68,7 @@ def ensure(route: RouteSocket, network: BridgeNetwork) -> Link:
         link = _create(route, network)
     elif not is_ours(link, network.id):
         raise Conflict(f"network interface {network.bridge} exists and is not the bridge of this engine")
+    configure(network.bridge)  # before it is up: an IPv6 address, once there, has been heard of
     changes = [rtnetlink.set_link(link.number, mtu=network.mtu, alias=f"wherry {network.id}", up=True)]
     prefix = ipaddress.IPv4Network(network.subnet).prefixlen
     changes += [
@@ -76,7 +77,6 @@ def ensure(route: RouteSocket, network: BridgeNetwork) -> Link:
         if ":" not in address.address and (address.address, address.prefix) != (network.gateway, prefix)
     ]
     route.request(f"configure {network.bridge}", *changes, rtnetlink.new_address(link.number, network.gateway, prefix))
-    configure(network.bridge)
     return link
 
 
