@@ -134,10 +134,11 @@ def _make_directory(engine: "Engine", container_id: str, image: Image | None) ->
 
 
 async def write_meta(engine: "Engine", record: Container) -> None:
-    """Keep the copy of the record beside the container's data (for recovery when the database is lost)."""
+    """Keep the copy of the record beside the container's data (for recovery when the database is lost). It waits for no
+    disk: it would hold up the commits that must."""
     path, document = engine.paths.container(record.id) / "meta.json", meta_document(record)
     try:
-        await engine.run_blocking(write_file, path, document)
+        await engine.run_blocking(lambda: write_file(path, document, durable=False))
     except FileNotFoundError:
         return  # removed meanwhile
 
