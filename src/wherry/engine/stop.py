@@ -18,10 +18,13 @@ from wherry.failpoint import hit
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
+    from wherry.runtime.client import Monitor
 
 DEFAULT_TIMEOUT_S = 10
 KILL_PATIENCE_S = 10.0
 """How long a SIGKILL may take before the cgroup is killed."""
+SIGNAL_PATIENCE_S = 2.0
+"""How long the monitor may take to send it."""
 
 
 # `timeout` below is Docker's word for the grace the container gets, not a limit on the call.
@@ -109,7 +112,7 @@ async def _signal(engine: "Engine", entry: Entry, number: int) -> None:
             return
         hit("engine.stop.before_signal")
         try:
-            await monitor.signal(number)
+            await _send(engine, entry, monitor, number)
             engine.publish(entry.record, "kill", {"signal": str(int(number))})
             if entry.status == "paused" and _meant_to_end(entry, number):
                 await monitor.resume()
@@ -118,6 +121,16 @@ async def _signal(engine: "Engine", entry: Entry, number: int) -> None:
                 engine.publish(entry.record, "unpause")
         except (Conflict, ConnectionError):
             return  # it has just ended
+
+
+async def _send(engine: "Engine", entry: Entry, monitor: "Monitor", number: int) -> None:
+    """Signal the container's init. A monitor that is held up (a container can stop those who join it) can't keep
+    SIGKILL from anybody: that goes to the cgroup then."""
+    try:
+        async with asyncio.timeout(SIGNAL_PATIENCE_S if number == signals.SIGKILL else None):
+            await monitor.signal(number)
+    except TimeoutError:
+        await engine.run_blocking(kill_leftovers, engine, entry.id)
 
 
 def _meant_to_end(entry: Entry, number: int) -> bool:
