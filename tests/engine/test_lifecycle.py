@@ -404,7 +404,8 @@ async def test_kill_calls_a_due_restart_off(lab: Lab) -> None:
     async with lab.daemon() as d:
         await d.image()
         ref = await d.run("false", RestartPolicy={"Name": "always"})
-        await d.until(lambda: d.entry(ref).record.restart_count >= 2 and d.entry(ref).status == "restarting")
+        # by then the pause is long enough for the kill to fall into it
+        await d.until(lambda: d.entry(ref).record.restart_count >= 4 and d.entry(ref).status == "restarting")
         await stop.kill(d.engine, ref)
         assert (d.entry(ref).status, d.entry(ref).restart_task) == ("exited", None)
         assert "kill" not in actions(d, ref)
