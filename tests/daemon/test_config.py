@@ -1,11 +1,15 @@
 """The daemon's configuration: flags, file, and what is refused."""
 
 import json
+import re
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from wherry.daemon import config
 from wherry.daemon.options import OPTIONS, parse_bytes, parse_flags, usage
+from wherry.engine.config import EngineConfig
 from wherry.errors import InvalidArgument
 
 
@@ -120,6 +124,14 @@ def test_reload_takes_what_it_may_and_names_the_rest(file):
 
 def test_sizes():
     assert [parse_bytes(t) for t in ("7", "1k", "1KB", "2MiB", "0.5g")] == [7, 1024, 1024, 2 << 20, 1 << 29]
+
+
+def test_no_option_is_ignored():
+    """Each is given to the engine, or read by name in the daemon."""
+    engine = {field.name.replace("_", "-") for field in msgspec.structs.fields(EngineConfig)}
+    sources = Path(config.__file__).parent.glob("*.py")
+    daemon = set(re.findall(r'\["([a-z-]+)"\]', "".join(path.read_text() for path in sources)))
+    assert {option.key for option in OPTIONS} <= engine | daemon
 
 
 def test_usage_names_every_option():

@@ -120,8 +120,8 @@ def _check(values: dict[str, Any]) -> None:
         raise InvalidArgument(f"invalid logging level: {values['log-level']}")
     if values["log-format"] not in ("text", "json"):
         raise InvalidArgument(f"invalid log format: {values['log-format']}")
-    if values["storage-driver"] not in ("", "overlay2", "vfs"):
-        raise InvalidArgument(f"unknown storage driver {values['storage-driver']!r}: overlay2 and vfs exist")
+    if values["storage-driver"] not in ("", "overlay2"):
+        raise InvalidArgument(f"unknown storage driver {values['storage-driver']!r}: overlay2 is the one there is")
     if values["bridge"] and values["bip"]:
         raise InvalidArgument("you specified -b & --bip, mutually exclusive options. Please specify only one")
     if not values["live-restore"]:
