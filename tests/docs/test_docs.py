@@ -1,6 +1,7 @@
 """The documentation can't drift from the code, nor the code from the house's rules."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,12 @@ def test_functions_fit_a_screen_and_files_a_sitting():
 
 def test_ctypes_lives_in_linux_alone():
     offenders = [p for p in modules() if "linux" not in p.parts and "import ctypes" in p.read_text()]
+    assert offenders == []
+
+
+def test_only_the_store_joins_paths_of_the_state_tree():
+    joins = re.compile(r'paths\.[a-z_]+(\([^)]*\))? / f?"')
+    offenders = [str(p) for p in modules() if p.name != "paths.py" and joins.search(p.read_text())]
     assert offenders == []
 
 

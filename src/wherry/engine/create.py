@@ -136,7 +136,7 @@ def _make_directory(engine: "Engine", container_id: str, image: Image | None) ->
 async def write_meta(engine: "Engine", record: Container) -> None:
     """Keep the copy of the record beside the container's data (for recovery when the database is lost). It waits for no
     disk: it would hold up the commits that must."""
-    path, document = engine.paths.container(record.id) / "meta.json", meta_document(record)
+    path, document = engine.paths.meta(record.id), meta_document(record)
     try:
         await engine.run_blocking(lambda: write_file(path, document, durable=False))
     except FileNotFoundError:

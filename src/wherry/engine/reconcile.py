@@ -7,7 +7,6 @@ name, and what the network room's tables name.
 """
 
 import os
-import secrets
 from typing import TYPE_CHECKING
 
 from wherry.engine.removal import empty_trash
@@ -91,7 +90,7 @@ def _data(engine: "Engine", known: set[str], dry_run: bool) -> list[str]:
         if container_id not in known:
             found.append(f"data directory of container {container_id}")
             if not dry_run:
-                target = engine.paths.trash / f"{container_id}-{secrets.token_hex(4)}"
+                target = engine.paths.trashed(container_id)
                 os.rename(engine.paths.container(container_id), target)
     return found
 

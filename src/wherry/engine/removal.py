@@ -6,7 +6,6 @@ leaves a row in state `removing`, which the next start finishes.
 
 import logging
 import os
-import secrets
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +85,7 @@ def _remove_volumes(engine: "Engine", entry: Entry) -> list[Path | None]:
 
 
 def _to_trash(engine: "Engine", container_id: str) -> Path | None:
-    target = engine.paths.trash / f"{container_id}-{secrets.token_hex(4)}"
+    target = engine.paths.trashed(container_id)
     try:
         os.rename(engine.paths.container(container_id), target)
     except FileNotFoundError:

@@ -28,4 +28,4 @@ def give_back(paths: Paths) -> None:
 
 
 def _path(paths: Paths) -> str:
-    return str(paths.data_root / "reserve")
+    return str(paths.reserve)

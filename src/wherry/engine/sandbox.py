@@ -22,7 +22,7 @@ NETWORK_PREFIX = "failed to set up container networking: "
 def prepare_directories(engine: "Engine", record: Container) -> None:
     """The bundle, a clean work directory, the sources of binds; no exit record of an earlier run."""
     paths = engine.paths
-    os.makedirs(paths.bundle(record.id) / "rootfs", mode=0o700, exist_ok=True)
+    os.makedirs(paths.rootfs(record.id), mode=0o700, exist_ok=True)
     try:
         os.unlink(paths.exit_record(record.id))
     except FileNotFoundError:

@@ -37,7 +37,7 @@ def _spec_input(engine: "Engine", record: Container, joins: Joins) -> ContainerS
         args=[record.path, *record.args],
         cwd=config.WorkingDir,
         user=config.User,
-        root_path=str(paths.bundle(record.id) / "rootfs"),
+        root_path=str(paths.rootfs(record.id)),
         mounts=record.mounts,
         netns_path=joins.network or str(paths.netns_pin(record.id)),
         joins={kind: path for kind, path in named.items() if path},

@@ -107,7 +107,7 @@ class VolumeStore:
         self.get(name)
         if users:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
-        trashed: Path | None = self._paths.trash / f"volume-{name[:64]}-{secrets.token_hex(6)}"
+        trashed: Path | None = self._paths.trashed(f"volume-{name[:64]}")
         try:
             os.rename(self._paths.volumes / name, str(trashed))
         except FileNotFoundError:

@@ -42,7 +42,7 @@ global options:
   --root DIR          where containers' state is kept (default /run/wherry-runtime)
   --log FILE          write errors and warnings there (default: stderr)
   --log-format FMT    text (default) or json
-  --debug             log more
+  --debug             accepted for compatibility
   --rootless VALUE    accepted for compatibility: true, false or auto
 """
 

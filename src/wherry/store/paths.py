@@ -14,8 +14,10 @@ DATA ROOT (/var/lib/wherry, 0710)                 survives reboots
 │   ├── upper/, work/        the container's own layer (overlay)
 │   ├── hostname, hosts, resolv.conf     bind-mounted into the container
 │   ├── <id>-json.log[.N[.gz]]           the log, written by the monitor
-│   └── exit.json            the last exit, fsynced by the monitor before anything is torn down
+│   ├── exit.json            the last exit, fsynced by the monitor before anything is torn down
+│   └── meta.json            a copy of the record, for when the database is lost
 ├── volumes/<name>/_data     user data: never touched by the reconciler
+├── reserve                  1 MiB kept for removing things on a full disk
 ├── trash/                   renamed here, deleted in the background and at start
 └── tmp/                     scratch; emptied at start
 
@@ -31,6 +33,7 @@ EXEC ROOT (/run/wherry, 0700)                     gone at reboot
 """
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -82,12 +85,24 @@ class Paths:
         return self.content / "blobs" / "sha256"
 
     @property
+    def oci_layout(self) -> Path:
+        return self.content / "oci-layout"
+
+    @property
+    def image_index(self) -> Path:
+        return self.content / "index.json"
+
+    @property
     def ingest(self) -> Path:
         return self.content / "ingest"
 
     @property
     def layers(self) -> Path:
         return self.data_root / "layers"
+
+    def new_layer(self) -> Path:
+        """A free name for a layer being unpacked."""
+        return self.layers / f".new-{secrets.token_hex(8)}"
 
     @property
     def containers(self) -> Path:
@@ -108,6 +123,13 @@ class Paths:
     def exit_record(self, container_id: str) -> Path:
         return self.container(container_id) / "exit.json"
 
+    def meta(self, container_id: str) -> Path:
+        return self.container(container_id) / "meta.json"
+
+    @property
+    def reserve(self) -> Path:
+        return self.data_root / "reserve"
+
     @property
     def volumes(self) -> Path:
         return self.data_root / "volumes"
@@ -118,6 +140,10 @@ class Paths:
     @property
     def trash(self) -> Path:
         return self.data_root / "trash"
+
+    def trashed(self, what: str) -> Path:
+        """A free name in the trash for something called `what`."""
+        return self.trash / f"{what}-{secrets.token_hex(6)}"
 
     @property
     def tmp(self) -> Path:
@@ -153,6 +179,9 @@ class Paths:
 
     def bundle(self, container_id: str) -> Path:
         return self.exec_containers / container_id
+
+    def rootfs(self, container_id: str) -> Path:
+        return self.bundle(container_id) / "rootfs"
 
     def monitor_socket(self, container_id: str) -> Path:
         return self.bundle(container_id) / "monitor.sock"

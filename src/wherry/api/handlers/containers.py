@@ -78,7 +78,7 @@ async def inspect(ctx: Context) -> Response:
         exec_ids=list(entry.exec_ids),
         version=ctx.version,
         data_dir=str(paths.container(record.id)),
-        rootfs=str(paths.bundle(record.id) / "rootfs"),
+        rootfs=str(paths.rootfs(record.id)),
         sizes=await sizes_of(ctx.engine, record) if ctx.flag("size") else None,
     )
     return json_response(shown)

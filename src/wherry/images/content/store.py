@@ -30,7 +30,7 @@ class ContentStore:
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        layout = paths.content / "oci-layout"
+        layout = paths.oci_layout
         if not layout.exists():
             write_file(layout, _LAYOUT, mode=0o600)
 
@@ -96,7 +96,7 @@ class ContentStore:
     def write_index(self, manifests: list[oci.Descriptor]) -> None:
         """Replace `index.json`; it is durable after the return."""
         index = oci.Index(manifests=manifests, schema_version=2, media_type=oci.INDEX)
-        path = self._paths.content / "index.json"
+        path = self._paths.image_index
         data = oci.encode(index)
         if not path.exists() or path.read_bytes() != data:
             write_file(path, data, mode=0o600)

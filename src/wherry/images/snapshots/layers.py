@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +15,6 @@ from wherry.linux.syscalls import check, libc
 from wherry.store.atomic import sync_directory
 from wherry.store.paths import Paths
 from wherry.store.trees import delete_tree
-
-_NEW = ".new-"
 
 
 def sync_file_system(path: Path) -> None:
@@ -48,7 +45,7 @@ class LayerStore:
 
     def begin(self) -> Path:
         """A new empty directory for a layer."""
-        path = self._paths.layers / f"{_NEW}{secrets.token_hex(8)}"
+        path = self._paths.new_layer()
         os.mkdir(path, 0o700)
         os.chmod(path, 0o755)
         return path
@@ -108,7 +105,7 @@ class LayerStore:
 
     def _trash(self, path: Path) -> None:
         """Rename first: a half-deleted layer never has a layer's name."""
-        target = self._paths.trash / f"layer-{secrets.token_hex(8)}"
+        target = self._paths.trashed("layer")
         try:
             os.rename(path, target)
         except FileNotFoundError:
