@@ -404,8 +404,10 @@ async def test_kill_calls_a_due_restart_off(lab: Lab) -> None:
     async with lab.daemon() as d:
         await d.image()
         ref = await d.run("false", RestartPolicy={"Name": "always"})
-        # by then the pause is long enough for the kill to fall into it
-        await d.until(lambda: d.entry(ref).record.restart_count >= 4 and d.entry(ref).status == "restarting")
+        entry = d.entry(ref)
+        # In the pause, which is long enough by then; the status is the same while the start itself holds the lock.
+        paused = lambda: entry.status == "restarting" and not entry.lock.locked()  # noqa: E731
+        await d.until(lambda: entry.record.restart_count >= 4 and paused())
         await stop.kill(d.engine, ref)
         assert (d.entry(ref).status, d.entry(ref).restart_task) == ("exited", None)
         assert "kill" not in actions(d, ref)
