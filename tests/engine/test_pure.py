@@ -10,6 +10,7 @@ import pytest
 from wherry.engine import detach_keys, joins, names, top
 from wherry.engine.containers import STATUSES, TABLE, Entry, Refusal
 from wherry.engine.events import HISTORY, QUEUE_LIMIT, EventBus
+from wherry.engine.limits import parse_cpuset
 from wherry.engine.model import (
     Container,
     ContainerConfig,
@@ -24,7 +25,7 @@ from wherry.engine.mounts import parse_bind, parse_mode, parse_mount
 from wherry.engine.ports import check_bindings, expand, parse_range
 from wherry.engine.signals import parse_signal
 from wherry.engine.status import human_duration, status_text
-from wherry.engine.validate import clean, parse_cpuset
+from wherry.engine.validate import clean
 from wherry.errors import Conflict, Internal, InvalidArgument, NotModified
 
 S = 1_000_000_000

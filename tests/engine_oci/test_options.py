@@ -219,7 +219,7 @@ def test_variable_without_value_is_removed():
 
 def test_update_lifts_limits():
     assert update_resources(HostConfig(PidsLimit=-1, Memory=1 << 26, MemorySwap=-1, OomKillDisable=False)) == {
-        "memory": {"limit": 1 << 26, "swap": -1},
+        "memory": {"limit": 1 << 26, "swap": -1, "disableOOMKiller": False},
         "pids": {"limit": -1},
     }
     assert update_resources(HostConfig()) == {}

@@ -18,7 +18,8 @@ MAX_JSON = 8 * 1024 * 1024
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 _DECIMAL = re.compile(r"[+-]?[0-9]+")
 _INT64 = range(-(2**63), 2**63)
-_UINT16_FIELDS = frozenset({"blkioweight"})
+_UNSIGNED_FIELDS = {"blkioweight": 16, "weight": 16, "rate": 64}
+"""Their names in lower case and their bits."""
 
 # -- the query
 
@@ -194,8 +195,8 @@ def _check_numbers(value: Any, path: str) -> None:
 
 def _check_number(value: int, path: str, key: str) -> None:
     kind, fits = "int64", value in _INT64
-    if key.lower() in _UINT16_FIELDS:
-        kind, fits = "uint16", 0 <= value < 65536
+    if bits := _UNSIGNED_FIELDS.get(key.lower()):
+        kind, fits = f"uint{bits}", 0 <= value < 1 << bits
     if not fits:
         raise InvalidArgument(
             f"invalid JSON: json: cannot unmarshal number {value} into Go struct field {path} of type {kind}"

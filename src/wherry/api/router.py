@@ -76,7 +76,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/containers/{name}/unpause", containers.unpause, completes=True),
     Route("POST", "/containers/{name}/rename", containers.rename, completes=True),
     Route("POST", "/containers/{name}/resize", containers.resize),
-    _missing("POST", "/containers/{name}/update", "changing the limits of a container is not supported yet"),
+    Route("POST", "/containers/{name}/update", containers.update, completes=True),
     Route("POST", "/containers/{name}/wait", streams.wait),
     Route("POST", "/containers/{name}/attach", streams.attach),
     Route("GET", "/containers/{name}/attach/ws", streams.attach_websocket),

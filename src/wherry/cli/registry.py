@@ -62,6 +62,10 @@ COMMANDS = (
         "container unpause, unpause",
     ),
     Entry(
+        "container update", "update", "update", "Update configuration of one or more containers",
+        "container update, update",
+    ),
+    Entry(
         "container wait", "lifecycle", "wait", "Block until one or more containers stop, then print their exit codes",
         "container wait, wait",
     ),

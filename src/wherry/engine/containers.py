@@ -81,6 +81,9 @@ TABLE: dict[str, dict[str, str | Refusal]] = {
     },
     "resize": dict.fromkeys(("created", "exited", "dead", "removing", "restarting"), _NOT_RUNNING),
     "rename": {"removing": _IN_PROGRESS},
+    "update": dict.fromkeys(
+        ("removing", "dead"), Refusal(Conflict, 'container is marked for removal and cannot be "update"')
+    ),
     "remove": {
         "created": "removing",
         "exited": "removing",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.engine import defaults, mounts, names
 from wherry.engine.containers import meta_document
+from wherry.engine.limits import check_limits
 from wherry.engine.model import (
     Container,
     ContainerConfig,
@@ -75,6 +76,7 @@ async def _create(
 ) -> CreateResult:
     check_config(config)
     warnings = check_host_config(config, host, engine.config)
+    warnings += check_limits(host, engine.limits)
     networks = _networks(config, host, networking, warnings)
     image = await engine.run_blocking(_find_image, engine, config.Image, platform) if config.Image else None
     config = _merged(config, image)

@@ -27,7 +27,7 @@ from wherry.images.store import ImageStore
 from wherry.network import service as network_tables
 from wherry.network.model import NetworkOptions
 from wherry.network.service import NetworkService
-from wherry.runtime.cgroups import host_hierarchies
+from wherry.runtime.cgroups import features, host_hierarchies
 from wherry.runtime.client import Monitor, Spawner
 from wherry.store.atomic import lock_file
 from wherry.store.db import Database, open_database
@@ -62,6 +62,8 @@ class Engine:
         self.boot_id = restore.read_boot_id()
         self.host = specs.host_facts(config.seccomp_profile)
         self.cgroup_version = 2 if host_hierarchies().unified else 1
+        self.limits = features()
+        """Which limits this host can set."""
         self._locks = locks
         self._pool = ThreadPoolExecutor(_WORKERS, "engine")
         self._transfers = ThreadPoolExecutor(_TRANSFERS, "transfer")

@@ -427,6 +427,8 @@ class Container(Struct):
     resolv_conf_path: str = ""
     hostname_path: str = ""
     hosts_path: str = ""
+    limits_pending: bool = False
+    """An update of its limits was written down, and the kernel may not know it yet."""
     boot_id: str = ""
     """The boot in which it was last started: a pid of another boot means nothing."""
 

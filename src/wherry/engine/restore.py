@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from wherry.engine import removal, reserve, restarts
+from wherry.engine import removal, reserve, restarts, update
 from wherry.engine.containers import Entry
 from wherry.engine.exits import KILLED, Exit, apply_exit, handler, recorded_exit
 from wherry.engine.reconcile import reconcile
@@ -187,6 +187,7 @@ async def _adopt(engine: "Engine", entry: Entry, monitor: Monitor) -> None:
         endpoint = await engine.run_blocking(engine.network.endpoint, record.id)
         if endpoint is not None:
             apply_endpoint(record, endpoint)
+        await update.finish(engine, entry)
         engine.save(record)
 
 

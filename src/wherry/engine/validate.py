@@ -1,6 +1,5 @@
 """What a container may not ask for, in Docker's words (moby daemon/container.go, daemon_unix.go verify...)."""
 
-import os
 import posixpath
 from collections.abc import Iterable
 
@@ -10,8 +9,6 @@ from wherry.engine.ports import check_bindings
 from wherry.engine.signals import parse_signal
 from wherry.errors import InvalidArgument, Unimplemented
 from wherry.linux.caps import NUMBERS as CAPABILITIES
-
-MINIMUM_MEMORY = 6 << 20
 
 # Names under which clients ask for the ordinary runtime: ours.
 OWN_RUNTIMES = ("wherry", "runc", "io.containerd.runc.v2")
@@ -55,7 +52,7 @@ def clean(path: str) -> str:
 def check_host_config(config: ContainerConfig, host: HostConfig, daemon: EngineConfig) -> list[str]:
     """Raise what is wrong with `host`; returns warnings to show the client."""
     _check_lines(config, host)
-    _check_restart(host)
+    check_restart(host)
     _check_modes(config, host)
     check_bindings(host.PortBindings)
     for name, capabilities in (("CapAdd", host.CapAdd), ("CapDrop", host.CapDrop)):
@@ -75,7 +72,7 @@ def check_host_config(config: ContainerConfig, host: HostConfig, daemon: EngineC
         raise InvalidArgument(f"unknown or invalid runtime name: {runtime}")
     _check_security_options(host)
     check_log_config(host.LogConfig.Type, host.LogConfig.Config or {})
-    return _check_resources(host) + _network_warnings(host) + _health_warnings(config)
+    return _network_warnings(host) + _health_warnings(config)
 
 
 def _health_warnings(config: ContainerConfig) -> list[str]:
@@ -99,7 +96,8 @@ def _check_lines(config: ContainerConfig, host: HostConfig) -> None:
             raise InvalidArgument(f"invalid {name}: control characters are not allowed")
 
 
-def _check_restart(host: HostConfig) -> None:
+def check_restart(host: HostConfig) -> None:
+    """Raise `InvalidArgument` for a restart policy that makes no sense."""
     policy = host.RestartPolicy
     if policy.Name not in _RESTART_POLICIES:
         raise InvalidArgument(
@@ -209,90 +207,6 @@ def check_log_config(driver: str, options: dict[str, str]) -> None:
         if allowed is not None and name not in allowed | _COMMON_LOG_OPTIONS:
             text = "for json-file log driver" if driver != "local" else "for log driver local"
             raise InvalidArgument(f"unknown log opt '{name}' {text}")
-
-
-def _check_resources(host: HostConfig) -> list[str]:
-    warnings: list[str] = []
-    if not -1000 <= host.OomScoreAdj <= 1000:
-        raise InvalidArgument(f"Invalid value {host.OomScoreAdj}, range for oom score adj is [-1000, 1000]")
-    if host.ShmSize < 0:
-        raise InvalidArgument("SHM size can not be less than 0")
-    _check_memory(host)
-    if host.OomKillDisable and not host.Memory:
-        warnings.append(
-            "OOM killer is disabled for the container, but no memory limit is set, "
-            "this can result in the system running out of resources."
-        )
-    _check_cpu(host)
-    for what, wanted, path, noun in (
-        ("cpus", host.CpusetCpus, "/sys/devices/system/cpu/online", "CPUs"),
-        ("mems", host.CpusetMems, "/sys/devices/system/node/online", "memory nodes"),
-    ):
-        _check_cpuset(what, wanted, path, noun)
-    if host.BlkioWeight and not 10 <= host.BlkioWeight <= 1000:
-        raise InvalidArgument("Range of blkio weight is from 10 to 1000")
-    return warnings
-
-
-def _check_memory(host: HostConfig) -> None:
-    if host.Memory and host.Memory < MINIMUM_MEMORY:
-        raise InvalidArgument("Minimum memory limit allowed is 6MB")
-    if host.Memory and 0 < host.MemorySwap < host.Memory:
-        raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if not host.Memory and host.MemorySwap > 0:
-        raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
-    if host.MemorySwappiness is not None and not -1 <= host.MemorySwappiness <= 100:
-        raise InvalidArgument(f"Invalid value: {host.MemorySwappiness}, valid memory swappiness range is 0-100")
-    if host.MemoryReservation and host.MemoryReservation < MINIMUM_MEMORY:
-        raise InvalidArgument("Minimum memory reservation allowed is 6MB")
-    if host.Memory and host.MemoryReservation > host.Memory:
-        raise InvalidArgument("Minimum memory limit can not be less than memory reservation limit, see usage")
-
-
-def _check_cpu(host: HostConfig) -> None:
-    if host.CpuShares < 0:
-        raise InvalidArgument(f"invalid CPU shares ({host.CpuShares}): value must be a positive integer")
-    if host.NanoCpus and host.CpuPeriod:
-        raise InvalidArgument("Conflicting options: Nano CPUs and CPU Period cannot both be set")
-    if host.NanoCpus and host.CpuQuota:
-        raise InvalidArgument("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
-    count = os.cpu_count() or 1
-    if host.NanoCpus < 0 or host.NanoCpus > count * 1_000_000_000:
-        raise InvalidArgument(f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available")
-    if host.CpuPeriod and not 1000 <= host.CpuPeriod <= 1_000_000:
-        raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
-    if 0 < host.CpuQuota < 1000:
-        raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    if host.CpuRealtimePeriod and host.CpuRealtimeRuntime > host.CpuRealtimePeriod:
-        raise InvalidArgument("cpu real-time runtime cannot be higher than cpu real-time period")
-
-
-def _check_cpuset(what: str, wanted: str, online: str, noun: str) -> None:
-    if not wanted:
-        return
-    asked = parse_cpuset(wanted)
-    if asked is None:
-        raise InvalidArgument(f"Invalid value {wanted} for cpuset {what}: invalid format: {wanted}")
-    try:
-        with open(online, encoding="ascii") as file:
-            available = file.read().strip()
-    except OSError:
-        available = "0"
-    if not asked <= (parse_cpuset(available) or set()):
-        raise InvalidArgument(f"Requested {noun} are not available - requested {wanted}, available: {available}")
-
-
-def parse_cpuset(text: str) -> set[int] | None:
-    """ "0-2,4" as a set; None when it is no such list."""
-    out: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or len(first) > 6 or len(last) > 6:
-            return None
-        if int(last or first) < int(first):
-            return None
-        out.update(range(int(first), int(last or first) + 1))
-    return out
 
 
 def _network_warnings(host: HostConfig) -> list[str]:

@@ -11,6 +11,7 @@ from wherry.engine import resize as engine_resize
 from wherry.engine import start as engine_start
 from wherry.engine import stop as engine_stop
 from wherry.engine import top as engine_top
+from wherry.engine import update as engine_update
 from wherry.engine.model import Container, ContainerConfig, HostConfig, NetworkingConfig
 from wherry.errors import InvalidArgument, NotFound
 from wherry.http.message import Response
@@ -119,6 +120,12 @@ async def unpause(ctx: Context) -> Response:
 async def rename(ctx: Context) -> Response:
     await engine_rename.rename(ctx.engine, ctx.name, ctx.text("name"))
     return Response(204)
+
+
+async def update(ctx: Context) -> Response:
+    wanted = decode.convert(HostConfig, await ctx.json(), go_type="container.UpdateConfig", at="UpdateConfig")
+    warnings = await engine_update.update(ctx.engine, ctx.name, wanted)
+    return json_response({"Warnings": warnings or None})
 
 
 async def resize(ctx: Context) -> Response:

@@ -140,7 +140,8 @@ def _modes(parsed: Parsed) -> None:
         raise _refuse("--cgroupns: invalid CGROUP mode")
 
 
-def _restart_policy(text: str) -> dict[str, Any]:
+def restart_policy(text: str) -> dict[str, Any]:
+    """--restart as the API has it; raises StatusError."""
     name, colon, count = text.partition(":")
     if colon and not name:
         raise _refuse("invalid restart policy format: no policy provided before colon")
@@ -231,7 +232,7 @@ def _host_config(
     parsed: Parsed, binds: list[str] | None, bindings: dict[str, Any], devices: list[Any], requests: list[Any] | None
 ) -> dict[str, Any]:
     _modes(parsed)
-    restart = _restart_policy(parsed["restart"])
+    restart = restart_policy(parsed["restart"])
     log = _log_config(parsed)
     security, paths = _security(parsed)
     storage = _storage_options(parsed["storage-opt"])

@@ -30,7 +30,6 @@ def update_resources(host: HostConfig) -> dict[str, Any]:
         resources["pids"] = {"limit": -1}
     if host.MemorySwap < 0:
         resources.setdefault("memory", {})["swap"] = -1
-    resources.get("memory", {}).pop("disableOOMKiller", None)
     return resources
 
 

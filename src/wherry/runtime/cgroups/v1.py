@@ -80,6 +80,8 @@ class LegacyCgroup(Cgroup):
 
     def update(self, resources: dict[str, Any]) -> list[str]:
         warnings = self._apply(resources)
+        if (resources.get("memory") or {}).get("disableOOMKiller") is False:
+            cgroupfs.write(self._directory("memory", "OOM killer"), "memory.oom_control", 0)
         if resources.get("devices"):
             warnings += self._apply_devices(resources["devices"])
         return warnings

@@ -31,7 +31,7 @@ from wherry.failpoint import hit
 from wherry.linux import tty
 from wherry.linux.pidfd import pidfd_send_signal
 from wherry.runtime.cgroups import Cgroup, open_cgroup
-from wherry.runtime.failure import StartError
+from wherry.runtime.failure import StartError, words
 from wherry.runtime.lifecycle import Process, Stdio
 from wherry.runtime.logs.base import Writer
 from wherry.runtime.logs.drivers import open_writer
@@ -237,7 +237,12 @@ class Supervisor:
 
     def _update(self, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         self._running_job({})
-        return {"warnings": self._cgroup().update(message["resources"])}
+        try:
+            return {"warnings": self._cgroup().update(message["resources"])}
+        except OSError as error:
+            raise StartError("Internal", f"{error.filename}: {words(error)}") from None
+        except ValueError as error:
+            raise StartError("InvalidArgument", str(error)) from None
 
     def _cgroup(self) -> Cgroup:
         """Opened when needed: a monitor at rest has no use for it."""
