@@ -17,6 +17,7 @@ from harness import API, Wherryd, alternate, matching, median, pss_kib
 from wherry.runtime.client import Spawner
 
 IMAGE = "wherry-bench-busybox"
+LOG_MB, STREAM_MB = 100, 500
 Rows = list[dict[str, object]]
 
 
@@ -31,7 +32,7 @@ def busybox_root(root: Path) -> None:
     busybox = shutil.which("busybox")
     assert busybox
     shutil.copy(busybox, root / "bin/busybox")
-    for applet in ("sh", "true", "sleep", "cat", "echo"):
+    for applet in ("sh", "true", "sleep", "cat", "echo", "yes", "head"):
         (root / "bin" / applet).symlink_to("busybox")
 
 
@@ -162,6 +163,54 @@ class Bench:
             for host in hosts.values():
                 sh("docker", "-H", host, "rm", "-f", "bench-exec")
 
+    def stream(self, what: str, bar: float, megabytes: int, prepare: str, *words: str, stdin: bool = False) -> None:
+        """MB/s of a docker command that moves `megabytes`; `prepare` names a container to remove before each run."""
+        source = self.wherryd.root / "input"
+        if stdin and not source.exists():
+            source.write_bytes(os.urandom(1_000_000) * STREAM_MB)
+
+        def job(host: str) -> Callable[[], None]:
+            def run() -> None:
+                if prepare:
+                    subprocess.run(["docker", "-H", host, "rm", "-f", prepare], check=True, capture_output=True)
+                with open(source if stdin else os.devnull, "rb") as file:
+                    subprocess.run(["docker", "-H", host, *words], stdin=file, stdout=subprocess.DEVNULL, check=True)
+
+            return run
+
+        jobs: dict[str, Callable[[], object]] = {"docker": job(self.docker), "wherry": job(self.wherryd.host)}
+        times = alternate(jobs, min(self.n, 3))
+        rate = {name: megabytes * 1000 / median(values) for name, values in times.items()}
+        self.row(what, rate["docker"], rate["wherry"], "MB/s", bar)
+
+    def logs(self) -> None:
+        """Lines of 34 bytes. The container is named, so that `logs` finds it afterwards."""
+        script = f"yes 'the quick brown fox jumps over it' | head -c {LOG_MB}000000"
+        create = ("run", "--name", "bench-log", "--net", "none", IMAGE, "sh", "-c")
+        quiet = ("run", "--rm", "--net", "none", "--log-opt", "max-size=-1", IMAGE, "sh", "-c", script)
+        self.stream(f"{LOG_MB} MB of short lines, attached run", 3, LOG_MB, "", *quiet)
+        detached = (*create[:1], "--attach", "stdin", "--log-opt", "max-size=-1", *create[1:], script)
+        self.stream(f"{LOG_MB} MB of short lines into json-file", 8, LOG_MB, "bench-log", *detached)
+        self.stream(f"`logs` of {LOG_MB} MB of short lines", 20, LOG_MB, "", "logs", "bench-log")
+        self.pair(
+            f"`logs --tail 10` of {LOG_MB} MB",
+            lambda: sh("docker", "-H", self.docker, "logs", "--tail", "10", "bench-log"),
+            lambda: sh("docker", "-H", self.wherryd.host, "logs", "--tail", "10", "bench-log"),
+            1.0,
+        )
+        for host in (self.docker, self.wherryd.host):
+            sh("docker", "-H", host, "rm", "-f", "bench-log")
+
+    def streams(self) -> None:
+        run = ("run", "-i", "--rm", "--net", "none", "--log-driver", "none", IMAGE, "cat")
+        self.stream(f"`run -i` of {STREAM_MB} MB through cat, no log", 1.5, STREAM_MB, "", *run, stdin=True)
+        for host in (self.docker, self.wherryd.host):
+            sh("docker", "-H", host, "run", "-d", "--name", "bench-cat", "--net", "none", IMAGE, "sleep", "100000")
+        words = ("exec", "-i", "bench-cat", "cat")
+        self.stream(f"`exec -i` of {STREAM_MB} MB through cat", 1.5, STREAM_MB, "", *words, stdin=True)
+        for host in (self.docker, self.wherryd.host):
+            sh("docker", "-H", host, "rm", "-f", "bench-cat")
+
     def density(self) -> None:
         count = 100
         figures: dict[str, tuple[float, float]] = {}
@@ -227,7 +276,17 @@ def main() -> None:
         for host in (options.docker, bench.wherryd.host):
             import_image(host)
         print("| what | Docker | wherry | ratio | bar |\n| --- | --- | --- | --- | --- |")
-        for name in ("run_docker_cli", "run_own_cli", "api_cycles", "exec_true", "daemon", "density", "oci"):
+        for name in (
+            "run_docker_cli",
+            "run_own_cli",
+            "api_cycles",
+            "exec_true",
+            "logs",
+            "streams",
+            "daemon",
+            "density",
+            "oci",
+        ):
             if re.search(options.only, name):
                 getattr(bench, name)()
     finally:

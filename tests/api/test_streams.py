@@ -85,6 +85,9 @@ def test_logs_head_and_content_types(call, engine, monkeypatch):
     assert (options.stdout, options.stderr, options.timestamps, options.follow) == (True, False, True, True)
     call("GET", "/containers/web/logs?stderr=1&tail=all")
     assert seen[-1][1].tail is None
+    assert [options.joined for _, options in seen] == [False] * len(seen)
+    call("GET", path, User_Agent="Docker-Client/28.2.2 (linux)")
+    assert seen[-1][1].joined
 
 
 def test_logs_need_a_stream(call):

@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.logs.lab import DRIVERS, T0, Forks, fetch, framed, writer
+from wherry.http.stdcopy import Deframer
 from wherry.runtime.logs.jsonfile import JsonFormat
 from wherry.runtime.logs.reader import Cursor, Query, read
 from wherry.runtime.logs.stamp import Clock
@@ -57,16 +61,34 @@ def test_reading_agrees_with_a_model(tmp_path_factory, driver, wrote, tail, sinc
         if n % 7 == 6:
             forks.reap(log)
     log.close()
-    got = fetch(
-        path,
-        driver,
-        tail=tail,
-        since_ns=None if since is None else T0 + since,
-        until_ns=None if until is None else T0 + until,
-        stdout=want[0],
-        stderr=want[1],
-    )
-    assert got == framed(model(wrote, tail, since, until, want))
+    query = {
+        "tail": tail,
+        "since_ns": None if since is None else T0 + since,
+        "until_ns": None if until is None else T0 + until,
+        "stdout": want[0],
+        "stderr": want[1],
+    }
+    expected = model(wrote, tail, since, until, want)
+    assert fetch(path, driver, **query) == framed(expected)
+    assert merged(Deframer().feed(fetch(path, driver, joined=True, **query))) == merged(expected)
+
+
+def merged(messages: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Neighbours of one stream as one."""
+    return [(stream, b"".join(p for _, p in run)) for stream, run in groupby(messages, itemgetter(0))]
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_joined_lines_share_frames(tmp_path: Path, driver: str):
+    path = tmp_path / "log"
+    log = writer(path, driver)
+    text = b'the "quick"\t\x01\\n fox\n' * 3000
+    log.write(1, text, T0)
+    log.write(2, b"oops\n", T0)
+    log.close()
+    frames = list(Deframer().feed(fetch(path, driver, joined=True)))
+    assert merged(frames) == [(1, text), (2, b"oops\n")]
+    assert len(frames) < 30
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

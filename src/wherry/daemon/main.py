@@ -21,8 +21,11 @@ from wherry.daemon.wiring import engine_config, server_tls
 from wherry.engine.engine import Engine
 from wherry.errors import Conflict, WherryError
 from wherry.http.server import Server
+from wherry.linux import malloc
 
 log = logging.getLogger("wherry.daemon")
+
+_KEPT = 2 << 20  # the buffers of a stream of logs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         if os.geteuid() != 0:
             print("wherryd needs root for now", file=sys.stderr)
             return 1
+        malloc.keep_freed(_KEPT)
         return asyncio.run(serve(config))
     except WherryError as error:
         print(f"failed to start daemon: {error}", file=sys.stderr)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LogOptions(Struct, kw_only=True):
-    """Query of GET /containers/{id}/logs; times in ns, `tail` None is all."""
+    """Query of GET /containers/{id}/logs; times in ns, `tail` None is all; `joined`: many lines a frame."""
 
     stdout: bool = False
     stderr: bool = False
@@ -25,6 +25,7 @@ class LogOptions(Struct, kw_only=True):
     timestamps: bool = False
     details: bool = False
     tail: int | None = None
+    joined: bool = False
 
 
 async def logs(engine: "Engine", ref: str, options: LogOptions) -> AsyncIterator[bytes]:
@@ -61,6 +62,7 @@ async def _read(entry: Entry, driver: str, options: LogOptions) -> AsyncIterator
             stderr=options.stderr,
             timestamps=options.timestamps,
             details=options.details,
+            joined=options.joined,
             tty=entry.record.config.Tty,
             stopped=stopped,
         ):

@@ -28,8 +28,7 @@ from _socket import (
 from collections.abc import Callable
 from functools import partial
 
-from wherry.linux import fdpass, prctl
-from wherry.linux.syscalls import libc
+from wherry.linux import fdpass, malloc, prctl
 from wherry.runtime import lifecycle
 from wherry.runtime.monitor import protocol
 from wherry.runtime.monitor.children import ignore_signals
@@ -38,6 +37,7 @@ from wherry.runtime.monitor.rehearsal import rehearse
 
 HELLO = b"ready"
 _QUIET_MS = 10  # about the time a container takes to start
+_KEPT = 1 << 20  # of a busy monitor: the buffers of one turn
 
 
 def main(fd: int) -> None:
@@ -130,9 +130,8 @@ def _reaper(spawner: int) -> Callable[[int, object], None]:
 def _freeze() -> None:
     """Everything made so far is for ever: children must not touch it to find that out again."""
     gc.collect()
-    trim = getattr(libc, "malloc_trim", None)  # glibc's; what was freed since the start is nobody's to share
-    if trim:
-        trim(0)
+    malloc.trim()  # what was freed since the start is nobody's to share
+    malloc.keep_freed(_KEPT)
     gc.freeze()
     gc.disable()
 

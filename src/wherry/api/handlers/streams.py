@@ -34,11 +34,21 @@ async def logs(ctx: Context) -> Response:
         stderr=stderr,
         timestamps=ctx.flag("timestamps"),
         details=ctx.flag("details"),
+        joined=_shows_bytes(ctx),
     )
     tty = ctx.engine.containers.lookup(ctx.name).record.config.Tty
     stream = await engine_logs.logs(ctx.engine, ctx.name, options)
     told = not tty and ctx.version >= MULTIPLEXED_SINCE
     return Response(200, content_type=MULTIPLEXED_STREAM if told else RAW_STREAM, stream=stream)
+
+
+# Of programs that only pass the payloads on. Others may take each frame for a line, since Docker sends it so.
+_PASS_ON = ("Docker-Client/", "wherry")
+
+
+def _shows_bytes(ctx: Context) -> bool:
+    """Whether the client does not care how lines are divided into frames."""
+    return ctx.request.headers.get("user-agent", "").startswith(_PASS_ON)
 
 
 def _tail(value: str) -> int | None:

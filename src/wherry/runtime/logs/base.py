@@ -49,8 +49,9 @@ class Messages(NamedTuple):
 class Format(Protocol):
     """How a driver's files are read. Positions are byte offsets in one file."""
 
-    def decode(self, data: bytes) -> tuple[Messages, int]:
-        """The whole records at the start of `data`, and how many bytes they take. Damaged records are skipped."""
+    def decode(self, data: bytes, *, joined: bool = False) -> tuple[Messages, int]:
+        """The whole records at the start of `data`, and how many bytes they take. Damaged records are skipped.
+        `joined`: messages that share all but their payload may come as one."""
 
     def tail(self, fd: int, size: int, count: int) -> tuple[int, int, int]:
         """Where the last `count` messages of a file's first `size` bytes begin: (offset of a record, messages to skip

@@ -126,6 +126,7 @@ _RECORD = re.compile(
 )
 _STREAM = b'","stream":"'
 _SHORT_RUN = 1024  # bytes
+_RUN = 28000  # CPython's search is at its best up to 30000 bytes
 _SOME = 16384
 _UNICODE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 _STREAMS = {b"stdout": STDOUT, b"stderr": STDERR}
@@ -152,12 +153,13 @@ def _character(match: re.Match[bytes]) -> bytes:
 class JsonFormat:
     """See `wherry.runtime.logs.base.Format`."""
 
-    def decode(self, data: bytes) -> tuple[Messages, int]:
+    def decode(self, data: bytes, *, joined: bool = False) -> tuple[Messages, int]:
         messages = Messages([], [], [], [])
         length = data.rfind(b"\n") + 1
         position = 0
         while position < length:
-            position = _decode_run(data, position, length, messages) or _decode_some(data, position, length, messages)
+            run = _decode_run(data, position, length, messages, joined)
+            position = run or _decode_some(data, position, length, messages)
         return messages, length
 
     def tail(self, fd: int, size: int, count: int) -> tuple[int, int, int]:
@@ -184,7 +186,7 @@ class JsonFormat:
         return 0
 
 
-def _decode_run(data: bytes, position: int, length: int, messages: Messages) -> int:
+def _decode_run(data: bytes, position: int, length: int, messages: Messages, joined: bool) -> int:
     """Decode the records from `position` on that were written at once: all end alike, and what is between the equal
     ends is taken apart in one go. Returns the position behind them, 0 when there are too few to be worth it."""
     end = data.index(b"\n", position) + 1
@@ -196,12 +198,17 @@ def _decode_run(data: bytes, position: int, length: int, messages: Messages) -> 
     last = data.rfind(tail, end, min(position + _SHORT_RUN * 2, length))
     if last < position + _SHORT_RUN:
         return 0
-    last = data.rfind(tail, end, min(position + _BLOCK, length))
-    text = data[position + len(_HEAD) : last].replace(tail + _HEAD, _BOUNDARY)
+    last = data.rfind(tail, end, min(position + _RUN, length))
+    text = (b"" if joined else _BOUNDARY).join(data[position + len(_HEAD) : last].split(tail + _HEAD))
     found = _RECORD.match(_HEAD + tail)
-    if _STREAM in text or b"\\u000" in text or found is None:
+    if found is None or (b'"' in text and _STREAM in text):
         return 0
-    payloads = _unescape(text).split(_BOUNDARY)
+    plain = text.replace(b"\\n", b"\n")
+    if b"\\" in plain:  # other escapes than that
+        if b"\\u000" in text:
+            return 0
+        plain = _unescape(text)
+    payloads = [plain] if joined else plain.split(_BOUNDARY)
     count = len(payloads)
     messages.streams.extend([_STREAMS[found[2]]] * count)
     messages.times.extend([fixed(found[4])] * count)

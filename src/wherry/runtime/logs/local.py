@@ -89,7 +89,7 @@ class LocalFormat:
         self._attributes = b""
         self._clock = Clock()
 
-    def decode(self, data: bytes) -> tuple[Messages, int]:
+    def decode(self, data: bytes, *, joined: bool = False) -> tuple[Messages, int]:
         messages = Messages([], [], [], [])
         position = 0
         while (record := _record_at(data, position)) is not None:
@@ -98,7 +98,7 @@ class LocalFormat:
             position = start + length + _TRAILER.size
             body = data[start : start + length]
             if stream:
-                self._add(messages, stream, self._clock.fixed(time_ns), _messages(body))
+                self._add(messages, stream, self._clock.fixed(time_ns), [body] if joined else _messages(body))
             else:
                 self._attributes = body
         if position == 0 and len(data) > _LONGEST + _OVERHEAD:

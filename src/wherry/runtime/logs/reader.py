@@ -5,7 +5,9 @@ batches are made in a worker thread, and a follower sleeps on inotify in between
 """
 
 import asyncio
+import itertools
 import json
+import operator
 import os
 import urllib.parse
 from collections.abc import AsyncIterator, Callable
@@ -17,13 +19,13 @@ from wherry.runtime.logs.drivers import open_format
 from wherry.runtime.logs.stamp import Clock
 from wherry.runtime.logs.watch import Watch, Watcher
 
-_BATCH = 1 << 18
+_BATCH = 1 << 19
 _PATIENCE_S = 0.25  # between looks at a log whose directory cannot be watched, or whose container may have ended
 
 
 class Query(NamedTuple):
     """What to show. `tail`: how many messages from the end, None for all; `since_ns`, `until_ns`: since the epoch,
-    inclusive, None for no bound; `framed`: with stdcopy headers, one frame a message."""
+    inclusive, None for no bound; `framed`: with stdcopy headers; `joined`: many messages a frame, else each its own."""
 
     follow: bool = False
     tail: int | None = None
@@ -34,6 +36,7 @@ class Query(NamedTuple):
     timestamps: bool = False
     details: bool = False
     framed: bool = True
+    joined: bool = False
 
 
 class Cursor:
@@ -45,6 +48,7 @@ class Cursor:
         self._format = log_format
         self._render = Renderer(query)
         self.query = query
+        self._joined = (query.joined or not query.framed) and not query.timestamps and not query.details
         self._files = self._chain.open_all()
         self._position = 0
         self._skip = 0
@@ -77,8 +81,9 @@ class Cursor:
 
     def _take(self, data: bytes) -> bytes:
         self._position += len(data)
-        messages, used = self._format.decode(self._held + data if self._held else data)
-        self._held = (self._held + data)[used:]
+        data = self._held + data if self._held else data
+        messages, used = self._format.decode(data, joined=self._joined and not self._skip)
+        self._held = data[used:]
         if self._skip:
             skip = min(self._skip, len(messages.payloads))
             self._skip -= skip
@@ -153,6 +158,9 @@ _HEADERS = {
 }
 
 
+_stream_of = operator.itemgetter(0)
+
+
 def frame(stream: int, payload: bytes) -> bytes:
     """One stdcopy frame: stream, three zeros, length (big endian), payload."""
     return bytes((stream, 0, 0, 0)) + len(payload).to_bytes(4, "big") + payload
@@ -182,7 +190,8 @@ class Renderer:
             payloads = [t + b" " + p for t, p in zip(messages.times, payloads, strict=True)]
         if not self.query.framed:
             return b"".join(payloads), finished
-        return _frames(messages.streams, payloads), finished
+        frames = _joined_frames if self.query.joined else _frames
+        return frames(messages.streams, payloads), finished
 
     def _between(self, messages: Messages) -> tuple[Messages, bool]:
         times = messages.times
@@ -220,6 +229,12 @@ def _frames(streams: list[int], payloads: list[bytes]) -> bytes:
     return b"".join([frame(s, p) for s, p in zip(streams, payloads, strict=True)])
 
 
+def _joined_frames(streams: list[int], payloads: list[bytes]) -> bytes:
+    """A frame for each run of one stream."""
+    runs = itertools.groupby(zip(streams, payloads, strict=True), _stream_of)
+    return b"".join([frame(stream, b"".join([payload for _, payload in run])) for stream, run in runs])
+
+
 async def read(
     path: str,
     driver: str,
@@ -233,6 +248,7 @@ async def read(
     timestamps: bool = False,
     details: bool = False,
     tty: bool = False,
+    joined: bool = False,
     running: Callable[[], bool] | None = None,
     stopped: asyncio.Event | None = None,
 ) -> AsyncIterator[bytes]:
@@ -242,7 +258,7 @@ async def read(
     read: when `stopped` is set, which wakes it at once, or when `running()`, asked after each change of the log and a
     few times a second, is false. Raises ValueError when the driver cannot be read, OSError when the files cannot.
     """
-    query = Query(follow, tail, since_ns, until_ns, stdout, stderr, timestamps, details, not tty)
+    query = Query(follow, tail, since_ns, until_ns, stdout, stderr, timestamps, details, not tty, joined)
     log_format = open_format(driver)
     watcher = Watcher.of_loop().watch(os.path.dirname(path)) if follow else None
     try:

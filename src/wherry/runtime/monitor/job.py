@@ -17,7 +17,7 @@ from wherry.runtime.lifecycle import Process
 from wherry.runtime.logs.base import STDERR, STDOUT, Writer
 from wherry.runtime.monitor.client import Client
 from wherry.runtime.monitor.poller import POLLIN, POLLOUT, Poller
-from wherry.runtime.monitor.stdio import Pipes
+from wherry.runtime.monitor.stdio import Pipes, widen
 
 _READ = 65536
 _PATIENCE_S = 2.0  # for output still held open by others after the process ended (moby: daemon/monitor.go)
@@ -56,6 +56,7 @@ class Job:
         self._closing_stdin = False
         self._sources = {pipes.stdout: STDOUT, pipes.stderr: STDERR}
         self._stdin = pipes.stdin
+        self._grown: set[int] = set()
         if self.console >= 0:
             os.set_blocking(self.console, False)
             self._sources = {self.console: STDOUT}
@@ -110,6 +111,8 @@ class Job:
     def _readable(self, fd: int) -> None:
         data = self._read(fd)
         if data:
+            if len(data) == _READ and fd not in self._grown:
+                self._grow(fd)
             self._deliver(self._sources[fd], data)
         elif data is not None:
             self._end_of_output(fd)
@@ -122,6 +125,12 @@ class Job:
             return None
         except OSError:  # EIO: nobody has the terminal open
             return b""
+
+    def _grow(self, fd: int) -> None:
+        """A pipe that was found full gets larger: fewer turns for the same data. An idle one costs nothing more."""
+        self._grown.add(fd)
+        if fd != self.console:
+            widen(fd)
 
     def _deliver(self, stream: int, data: bytes) -> None:
         if self._log:
@@ -258,6 +267,8 @@ class Job:
         elif self.console >= 0:
             self._poller.after(_TERMINAL_RETRY_S / 10, self._write_stdin)
         else:
+            if self._stdin not in self._grown:
+                self._grow(self._stdin)
             self._poller.change(self._stdin, POLLOUT)
 
     def _stdin_drained(self) -> None:

@@ -1,9 +1,12 @@
 """The pipes between a process of the container and its monitor."""
 
+import fcntl
 import os
 from typing import NamedTuple
 
 from wherry.runtime.lifecycle import Stdio
+
+_WIDE = 1 << 20  # bytes; the most an unprivileged process may ask for (/proc/sys/fs/pipe-max-size)
 
 
 class Pipes(NamedTuple):
@@ -48,3 +51,11 @@ def open_pipes(*, tty: bool, stdin: bool) -> Pipes:
         if fd >= 0:
             os.set_blocking(fd, False)
     return Pipes(Stdio(in_read, out_write, err_write), in_write, out_read, err_read)
+
+
+def widen(fd: int) -> None:
+    """Let the pipe hold more, where the kernel permits it (F_SETPIPE_SZ, fcntl(2))."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _WIDE)
+    except OSError:
+        pass  # the user's share is used up: it works as it is
