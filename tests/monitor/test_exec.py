@@ -1,17 +1,20 @@
 """Processes run in a container that runs."""
 
 import asyncio
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.monitor.lab import Events, Lab, exists, receive_all, streams, until
-from wherry.errors import Conflict, InvalidArgument
-from wherry.runtime.client import Attachment, Monitor
+from wherry.errors import Conflict, Internal, InvalidArgument
+from wherry.runtime.client import Attachment, Monitor, connect
 
 pytestmark = pytest.mark.root
 
@@ -152,5 +155,142 @@ def test_no_process_of_the_engine_is_within_reach_of_the_container(play):
             assert os.stat(f"/proc/{pid}/stat").st_uid == 0
         await monitor.start()
         assert os.readlink(f"/proc/{monitor.pid}/exe") != os.readlink(f"/proc/{monitor.monitor_pid}/exe")
+
+    play(scenario)
+
+
+def hold(monkeypatch: pytest.MonkeyPatch, lab: Lab, point: str) -> Path:
+    """Execs wait at `point` as long as the file returned exists. To be called before the spawner runs."""
+    file = lab.tmp / "held"
+    file.touch()
+    monkeypatch.setenv("WHERRY_FAILPOINT", f"{point}:exec=while test -e {file}; do sleep 0.02; done")
+    return file
+
+
+def test_the_monitor_serves_while_execs_are_held_up(play, monkeypatch):
+    """Whatever keeps a process from its program keeps nobody else: output, signals, further execs go on."""
+
+    async def scenario(lab: Lab) -> None:
+        file = hold(monkeypatch, lab, "monitor.before_exec")
+        request = lab.request("cat", stdio={"open_stdin": True})
+        ours, attachment = lab.client(stdin=True)
+        monitor, events = await lab.run(request, [attachment])
+        theirs, client = lab.client()
+        held = [
+            asyncio.create_task(execute(monitor, request, "a", "echo", "ran", clients=[client])),
+            asyncio.create_task(execute(monitor, request, "b", "stty", "size", tty=True)),
+        ]
+        assert (await monitor.status())["status"] == "running"
+        lab.handed_over()
+        ours.sendall(b"typed")
+        assert await asyncio.to_thread(ours.recv, 100) == b"typed"
+        await monitor.signal(signal.SIGCONT)
+        await monitor.resize(33, 99, "b")
+        assert not any(task.done() for task in held)
+        file.unlink()
+        assert all(await asyncio.gather(*held))
+        assert await asyncio.to_thread(receive_all, theirs) == b"ran\n"
+        await events.until("exec_exit", exec_id="a")
+        await events.until("exec_exit", exec_id="b")
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("point", ["monitor.before_exec", "runtime-before-join", "runtime-joined", "runtime-inside"])
+def test_a_container_that_ends_takes_execs_under_way_with_it(play, monkeypatch, point):
+    async def scenario(lab: Lab) -> None:
+        monkeypatch.setenv("WHERRY_FAILPOINT", f"{point}:sleep=100")
+        request = lab.request("sleep", "1000", cgroup=True)
+        monitor, events = await lab.run(request)
+        theirs, client = lab.client()
+        held = asyncio.create_task(execute(monitor, request, "a", "true", clients=[client]))
+        await monitor.status()
+        lab.handed_over()
+        await monitor.signal(signal.SIGKILL)
+        with pytest.raises((Conflict, Internal), match=r"is not running|ended before"):
+            await held
+        assert await asyncio.to_thread(theirs.recv, 1) == b""
+        await events.until("exit")
+
+    play(scenario)
+
+
+def test_a_daemon_that_goes_away_meanwhile_costs_nothing(play, monkeypatch):
+    async def scenario(lab: Lab) -> None:
+        file = hold(monkeypatch, lab, "monitor.before_exec")
+        request = lab.request("sleep", "1000")
+        monitor, _ = await lab.run(request)
+        theirs, client = lab.client()
+        held = asyncio.create_task(execute(monitor, request, "a", "echo", "ran", clients=[client]))
+        await monitor.status()
+        lab.handed_over()
+        await monitor.close()
+        with pytest.raises(ConnectionError):
+            await held
+        again = await connect(request["socket"], Events())
+        file.unlink()
+        assert await asyncio.to_thread(receive_all, theirs) == b"ran\n"
+        lab.monitors[:] = [again]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("point", ["monitor.before_exec", "runtime-joined", "runtime-inside"])
+def test_a_joining_process_that_dies_is_an_error(play, monkeypatch, point):
+    async def scenario(lab: Lab) -> None:
+        monkeypatch.setenv("WHERRY_FAILPOINT", f"{point}:kill")
+        request = lab.request("sleep", "1000")
+        monitor, _ = await lab.run(request)
+        with pytest.raises(Internal, match="the process ended before"):
+            await execute(monitor, request, "a", "true")
+        assert (await monitor.status())["execs"] == []
+
+    play(scenario)
+
+
+def start_tracer(init: int) -> "subprocess.Popen[bytes]":
+    pidfd = os.pidfd_open(init)
+    try:
+        command = [sys.executable, str(Path(__file__).with_name("tracer.py")), str(pidfd)]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[pidfd])
+    finally:
+        os.close(pidfd)
+
+
+def test_whoever_traces_a_joining_process_gains_nothing(play, monkeypatch):
+    """A container with CAP_SYS_PTRACE may attach to what enters its PID namespace. It finds processes like its own: the
+    container's root, namespaces, capabilities and filter, and no descriptor but streams and the connection."""
+
+    async def scenario(lab: Lab) -> None:
+        monkeypatch.setenv("WHERRY_FAILPOINT", "runtime-inside:sleep=0.05")
+        request = lab.request("sleep", "1000")
+        sets = ("bounding", "effective", "permitted")
+        request["config"]["process"]["capabilities"] = {name: ["CAP_CHOWN", "CAP_SYS_PTRACE"] for name in sets}
+        request["config"]["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": []}
+        monitor, events = await lab.run(request)
+        tracer = start_tracer(monitor.pid)
+        assert tracer.stdin
+        assert tracer.stdout
+        assert await asyncio.to_thread(tracer.stdout.readline) == b"ready\n"
+        for n in range(10):
+            await execute(monitor, request, f"x{n}", "true")
+            await events.until("exec_exit", exec_id=f"x{n}")
+        out, _ = await asyncio.to_thread(tracer.communicate, b"\n")
+        caught = [seen for seen in map(json.loads, out.splitlines()) if "memfd" in seen["exe"]]
+        assert len(caught) >= 5
+        root = os.stat(f"/proc/{monitor.pid}/root/.")
+        allowed = 1 | 1 << 19
+        for seen in caught:
+            assert seen["root"] == [root.st_dev, root.st_ino]
+            assert seen["cwd"] == "/"
+            names = seen["namespaces"]
+            assert names == {name: os.readlink(f"/proc/{monitor.pid}/ns/{name}") for name in names}
+            assert not any(held & ~allowed for held in seen["capabilities"])
+            assert seen["seccomp"] == "2"
+            assert not seen["writable_exe"]
+            assert set(seen["fds"]) <= {"0", "1", "2"} | {
+                fd for fd, target in seen["fds"].items() if target.startswith("socket:")
+            }
+            assert sum(target.startswith("socket:") for target in seen["fds"].values()) <= 1
 
     play(scenario)

@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -156,28 +158,45 @@ def command_line(pid: int) -> bytes:
         return b""
 
 
-def test_joining_process_gives_nothing_to_the_container(lab: Lab, tmp_path: Path) -> None:
+def test_a_process_that_sets_up_is_not_seen_by_the_container(lab: Lab) -> None:
+    with _held(lab, "runtime-joined") as joiner:
+        assert _inner_pid(joiner) is None
+
+
+def test_joining_process_gives_nothing_to_the_container(lab: Lab) -> None:
     """While it has joined and has not executed yet, the joiner holds nothing of the host, and nobody without
     CAP_SYS_PTRACE in the host's user namespace may look at it (CVE-2016-9962, CVE-2024-21626)."""
-    lab.start_sleeping()
-    wait = "touch /joined; until test -e /go; do sleep 0.01; done"
-    joiner = subprocess.Popen(
-        lab.command("exec", lab.id, "true"), env={**os.environ, "WHERRY_FAILPOINT": f"runtime-joined:exec={wait}"}
-    )
-    with joiner:
-        deadline = time.monotonic() + 10
-        while not (lab.rootfs / "joined").exists():
-            assert time.monotonic() < deadline
-        host = [int(line) for line in lab.cli("ps", "-f", "json", lab.id).out.strip("[]\n").split(",")]
-        (python,) = (pid for pid in host if b"python" in command_line(pid))
-        inner = re.search(r"NSpid:.*\s(\d+)\n", Path(f"/proc/{python}/status").read_text())
-        assert inner
+    with _held(lab, "runtime-inside") as joiner:
+        inner = _inner_pid(joiner)
         script = "for l in fd/0 fd/3 fd/4 fd/5 fd/6 root exe cwd; do readlink $1/$l; done; ls $1/root/; cat $1/environ"
-        seen = lab.cli("exec", lab.id, "sh", "-c", script, "sh", f"/proc/{inner.group(1)}")
-        held = [os.readlink(f"/proc/{python}/fd/{fd}") for fd in os.listdir(f"/proc/{python}/fd")]
-        (lab.rootfs / "go").touch()
-    assert joiner.returncode == 0
+        seen = lab.cli("exec", lab.id, "sh", "-c", script, "sh", f"/proc/{inner}")
+        held = [os.readlink(f"/proc/{joiner}/fd/{fd}") for fd in os.listdir(f"/proc/{joiner}/fd")]
     assert seen.out == ""
     assert seen.err.count("ermission denied") == 2, seen.err
     inherited = [os.readlink(f"/proc/self/fd/{fd}") for fd in (0, 1, 2)]
     assert all(target.startswith(("socket:", "/dev/null")) or target in inherited for target in held), held
+
+
+@contextmanager
+def _held(lab: Lab, point: str) -> Iterator[int]:
+    """The host's pid of a process that joins and waits at `point`."""
+    lab.start_sleeping()
+    wait = "echo $PPID >/joined; until test -e /go; do sleep 0.01; done"
+    command = lab.command("exec", lab.id, "true")
+    with subprocess.Popen(command, env={**os.environ, "WHERRY_FAILPOINT": f"{point}:exec={wait}"}) as client:
+        deadline = time.monotonic() + 10
+        while not (lab.rootfs / "joined").exists():
+            assert time.monotonic() < deadline
+        host = [int(line) for line in lab.cli("ps", "-f", "json", lab.id).out.strip("[]\n").split(",")]
+        joining = [pid for pid in host if b"python" in command_line(pid)]
+        try:
+            yield next(pid for pid in joining if point == "runtime-joined" or _inner_pid(pid) is not None)
+        finally:
+            (lab.rootfs / "go").touch()
+    assert client.returncode == 0
+
+
+def _inner_pid(pid: int) -> int | None:
+    """The pid in the container; None for a process that is not in its PID namespace."""
+    found = re.search(r"NSpid:\s+\d+\s+(\d+)\n", Path(f"/proc/{pid}/status").read_text())
+    return int(found.group(1)) if found else None

@@ -1,8 +1,21 @@
 """A further process in a running container.
 
-The child joins all of init's namespaces in one setns(2) on its pidfd. Before that it has given up every descriptor of
-the parent's, cannot be traced or looked into (CVE-2016-9962, CVE-2024-21626), and has entered the container's cgroup.
-Joining the mount namespace makes the container's root ours, whatever lies at that path.
+    parent                        setup: the host's PID namespace            program: the container's
+    fork ───────────────────────▶ gives up every descriptor of the parent's
+                                  enters the cgroup, joins the namespaces
+                                  terminal, user, capabilities, seccomp
+    ◀── pid, terminal, warnings ─ fork, exit ──────────────────────────────▶ waits
+    start ─────────────────────────────────────────────────────────────────▶ session, execve
+    ◀── end of file
+
+Setting up is done where the container sees no process: one that may trace (CAP_SYS_PTRACE) could make whoever joins it
+do anything that one may do, and being undumpable is no protection from a tracer that has the capability in the
+namespace the memory belongs to (ptrace(2), PTRACE_MODE_ATTACH). What is born into its PID namespace is a process like
+its own: the same user, capabilities, seccomp filter, namespaces and cgroup; of descriptors its own streams and the
+connection on which it says no more than why it failed (CVE-2016-9962, CVE-2024-21626).
+
+All of init's namespaces are joined in one setns(2) on its pidfd. Joining the mount namespace makes the container's root
+ours, whatever lies at that path.
 """
 
 import os
@@ -14,31 +27,129 @@ from typing import Any, NamedTuple, NoReturn
 
 from wherry import failpoint
 from wherry.linux import namespaces as ns
-from wherry.linux import prctl
+from wherry.linux import prctl, tty
 from wherry.linux.openat import O_PATH
-from wherry.linux.pidfd import pidfd_open
-from wherry.runtime import console, init, operations, wire
+from wherry.linux.pidfd import pidfd_open, pidfd_send_signal
+from wherry.linux.subreaper import become_subreaper
+from wherry.runtime import console, init, wire
 from wherry.runtime import process as processes
 from wherry.runtime.cgroups import Cgroup
+from wherry.runtime.child import be_child
 from wherry.runtime.failure import StartError, words
-from wherry.runtime.lifecycle import BirthNamespaces, Process, Stdio, adjust_oom_score, enter_cgroup, filter_loader
+from wherry.runtime.lifecycle import Process, Stdio, adjust_oom_score, enter_cgroup, filter_loader
 
+PATIENCE_S = 20.0
+"""How long a process may take to get to its program."""
+NUDGE_S = 0.05
+"""How often to look after one that does not."""
+
+_DOING = "joining the container"
 _JOINABLE = tuple((flag, name) for flag, name in ns.TYPES.values())
-_PATIENCE_S = 20.0
-_NUDGE_MS = 20
 
 
-class _Child(NamedTuple):
-    plan: processes.ProcessPlan
-    stdio: Stdio
-    link: wire.Wire
-    pidfd: int
-    flags: int
-    warnings: list[str]
-    load_filter: init.LoadFilter | None
-    keyring: str
-    cgroup: Cgroup | None
-    preserve_fds: int
+class Joiner:
+    """A process on its way into a container, as its parent sees it. `warnings` and `process` are known once it is
+    inside."""
+
+    def __init__(self, join: Callable[[wire.Wire], None]) -> None:
+        """Fork the process that sets up with `join`. The caller has one thread, is a subreaper, and reaps."""
+        ours, theirs = wire.pair()
+        self._helper = os.fork()
+        if not self._helper:
+            ours.close()
+            be_child(theirs, lambda: join(theirs), _DOING)
+        theirs.close()
+        self._link = ours
+        self._helper_pidfd = pidfd_open(self._helper)
+        self.process: Process | None = None
+        self.warnings: list[str] = []
+
+    def fileno(self) -> int:
+        """Becomes readable when there is something to `look` at."""
+        return self._link.fileno()
+
+    def look(self) -> bool:
+        """Take in what it tells; True when its program runs. Raises StartError when it never will."""
+        try:
+            kind, body, fds = self._link.receive(wait=False)
+        except BlockingIOError:
+            return False
+        except OSError:  # reset: it did not read what we sent
+            raise StartError("Internal", "the process ended before it ran") from None
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise StartError("Internal", f"the process told nonsense: {type(error).__name__}") from None
+        if self.process is not None:
+            _close_all(fds)
+            if kind:
+                raise StartError("Internal", "the process told nonsense after it was ready")
+            return True
+        if kind != wire.FORKED:
+            raise StartError("Internal", "the process ended before it was ready")
+        pid, self.warnings = int(body["pid"]), body["warnings"]
+        self.process = Process(pid, self._own_child(pid, fds), fds[0] if fds else -1)
+        try:
+            self._link.send(wire.START)
+        except OSError:
+            raise StartError("Internal", "the process ended before it was started") from None
+        return False
+
+    def _own_child(self, pid: int, fds: list[int]) -> int:
+        """A pidfd of `pid`, which is a child of ours or of our child's: the container's processes see the program's,
+        and could speak in its name."""
+        try:
+            pidfd = pidfd_open(pid)
+            if _parent_of(pid) in (self._helper, os.getpid()):
+                return pidfd
+            os.close(pidfd)
+        except (OSError, IndexError):
+            pass
+        _close_all(fds)
+        raise StartError("Internal", "the process ended before it was started")
+
+    def nudge(self) -> None:
+        """Let it go on when the container has stopped it: SIGSTOP cannot be blocked."""
+        if self.process is not None:
+            _send(self.process.pidfd, signal.SIGCONT)
+
+    def reap(self) -> None:
+        """Wait for the process that set up."""
+        os.waitpid(self._helper, 0)
+
+    def close(self) -> None:
+        """Drop the connection; the process goes on."""
+        self._link.close()
+        os.close(self._helper_pidfd)
+
+    def end(self) -> None:
+        """Kill all of it, and close everything."""
+        _send(self._helper_pidfd, signal.SIGKILL)
+        self.close()
+        if self.process is not None:
+            _send(self.process.pidfd, signal.SIGKILL)
+            os.close(self.process.pidfd)
+            if self.process.console >= 0:
+                os.close(self.process.console)
+
+
+def _send(pidfd: int, number: int) -> None:
+    try:
+        pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        pass
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _parent_of(pid: int) -> int:
+    """The parent's pid, proc_pid_stat(5)."""
+    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(fd, 4096).rpartition(b") ")[2].split()[1])
+    finally:
+        os.close(fd)
 
 
 def exec_process(
@@ -55,153 +166,180 @@ def exec_process(
 ) -> Process:
     """Run the OCI `process` in the container whose init is `init_pid` and whose configuration is `config`.
 
-    Returns when its program runs; it is a child of the caller, who must have one thread. `container_id` names the
-    session keyring to share. Raises StartError, with runc's words for a program that is not there or not executable.
+    Returns when its program runs; it is a child of the caller, who must have one thread and becomes a subreaper.
+    `container_id` names the session keyring to share. Raises StartError, with runc's words for a program that is not
+    there or not executable.
     """
-    warnings: list[str] = []
     load = filter_loader(config, seccomp_filter)
     try:
         pidfd = pidfd_open(init_pid)
     except OSError as error:
         raise StartError("Internal", f"the container is not running: {words(error)}") from None
-    ours, theirs = wire.pair()
+
+    def join(link: wire.Wire) -> None:
+        join_container(
+            link,
+            (init_pid, pidfd),
+            process,
+            stdio=stdio,
+            load_filter=load,
+            cgroup=cgroup,
+            keyring=f"_ses.{container_id}" if container_id else "",
+            preserve_fds=preserve_fds,
+        )
+
+    become_subreaper()
     try:
-        flags = _different_namespaces(init_pid)
-        plan = processes.plan(process, warnings, user_namespace=bool(flags & ns.CLONE_NEWUSER))
-        keyring = f"_ses.{container_id}" if container_id else ""
-        child = _Child(plan, stdio, theirs, pidfd, flags, warnings, load, keyring, cgroup, preserve_fds)
-        with BirthNamespaces(flags & ns.CLONE_NEWPID):
-            if flags & ns.CLONE_NEWPID:
-                ns.setns(pidfd, ns.CLONE_NEWPID)
-            pid = os.fork()
-        if pid == 0:
-            _child_main(child)
-    except BaseException as error:
-        ours.close()
-        if isinstance(error, OSError):
-            raise StartError("Internal", f"error joining the container: {words(error)}") from None
-        raise
+        joiner = Joiner(join)
+    except OSError as error:
+        raise StartError("Internal", f"error {_DOING}: {words(error)}") from None
     finally:
-        theirs.close()
         os.close(pidfd)
-    return _accompany(pid, ours, warn)
+    return _accompany(joiner, warn)
 
 
-def _different_namespaces(pid: int) -> int:
+def _accompany(joiner: Joiner, warn: Callable[[str], None]) -> Process:
+    poll = select.poll()
+    poll.register(joiner.fileno(), select.POLLIN)
+    deadline = time.monotonic() + PATIENCE_S
+    try:
+        while not (poll.poll(NUDGE_S * 1000) and joiner.look()):
+            if time.monotonic() > deadline:
+                raise StartError("Internal", late())
+            joiner.nudge()
+    except BaseException:
+        joiner.end()
+        joiner.reap()
+        raise
+    joiner.close()
+    joiner.reap()
+    assert joiner.process
+    for warning in joiner.warnings:
+        warn(warning)
+    return joiner.process
+
+
+def late() -> str:
+    """What to say of a process that did not get there in time."""
+    return f"the process did not get to run within {PATIENCE_S:.0f} s"
+
+
+# ---------------------------------------------------------------- the process that sets up
+
+
+class _Inside(NamedTuple):
+    """What the program's process needs of its maker."""
+
+    plan: processes.ProcessPlan
+    program: bytes
+    load_last: init.LoadFilter | None
+    master: int
+
+
+def join_container(
+    link: wire.Wire,
+    target: tuple[int, int],
+    process: dict[str, Any],
+    *,
+    stdio: Stdio,
+    load_filter: init.LoadFilter | None,
+    cgroup: Cgroup | None,
+    keyring: str,
+    preserve_fds: int = 0,
+) -> None:
+    """In a child that does nothing else: enter the container of init `target`, (pid, pidfd), for good; have the program
+    born there, tell the parent on `link`. Raises StartError, OSError."""
+    warnings: list[str] = []
+    flags = _different_namespaces(*target)
+    plan = processes.plan(process, warnings, user_namespace=bool(flags & ns.CLONE_NEWUSER))
+    preserved = range(3, 3 + preserve_fds)
+    init.detach_from_parent(stdio, (link.fileno(), target[1], *preserved))
+    limits = init.raise_hard_limits(plan, warnings)
+    enter_cgroup(cgroup)
+    adjust_oom_score("self", plan.oom_score_adj, warnings.append)
+    proc = os.open("/proc", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if plan.apparmor else -1
+    failpoint.hit("runtime-before-join")
+    _enter(target[1], flags)
+    failpoint.hit("runtime-joined")
+    if keyring:
+        init.join_keyring(keyring, warnings)
+    master = _prepare_streams(plan)
+    user = init.resolve_user(plan, _root())
+    init.tune(plan)
+    if plan.apparmor:
+        init.write_apparmor(proc, plan.apparmor)  # of the host, where our pid is the one we know
+    if plan.no_new_privileges:
+        prctl.set_no_new_privs()
+    prctl.close_all_but((link.fileno(), master, *preserved))
+    if load_filter is not None and not plan.no_new_privileges:
+        init.install(load_filter)
+    init.take_identity(plan, user, limits)
+    prctl.set_dumpable(False)  # a change of identity sets it as fs.suid_dumpable says
+    program = init.look_path(plan.args[0], plan.env.get(b"PATH"))
+    last = load_filter if plan.no_new_privileges else None
+    _bear(link, _Inside(plan, program, last, master), warnings)
+
+
+def _different_namespaces(pid: int, pidfd: int) -> int:
     """The CLONE_ flags of the namespaces in which the process and we differ. Joining one's own user namespace is an
-    error, and what is shared need not be joined."""
+    error, and what is shared need not be joined. Raises StartError when the process has ended."""
     flags = 0
-    for flag, name in _JOINABLE:
-        try:
-            theirs, ours = os.stat(f"/proc/{pid}/ns/{name}"), os.stat(f"/proc/self/ns/{name}")
-        except FileNotFoundError:
-            continue  # a kernel without this type
-        if not os.path.samestat(theirs, ours):
-            flags |= flag
+    try:
+        for flag, name in _JOINABLE:
+            if not os.path.lexists(f"/proc/self/ns/{name}"):
+                continue  # a kernel without this type
+            if not os.path.samestat(os.stat(f"/proc/{pid}/ns/{name}"), os.stat(f"/proc/self/ns/{name}")):
+                flags |= flag
+        pidfd_send_signal(pidfd, 0)  # the number has meant this process all the time
+    except (FileNotFoundError, ProcessLookupError):
+        raise StartError("Conflict", "the container is not running") from None
     return flags
 
 
-def _accompany(pid: int, link: wire.Wire, warn: Callable[[str], None]) -> Process:
-    deadline = time.monotonic() + _PATIENCE_S
-    try:
-        kind, body, fds = _receive(pid, link, deadline)
-        if kind != wire.READY:
-            raise StartError("Internal", "the process ended before it was ready")
-        for warning in body or ():
-            warn(warning)
-        link.send(wire.START)
-        _receive(pid, link, deadline)
-        return Process(pid, pidfd_open(pid), fds[0] if fds else -1)
-    except BaseException as error:
-        reason = link.failure()
-        _undo(pid)
-        if reason is not None:
-            raise reason from None
-        if isinstance(error, OSError):
-            raise StartError("Internal", f"error starting the process: {words(error)}") from error
-        raise
-    finally:
-        link.close()
-
-
-def _receive(pid: int, link: wire.Wire, deadline: float) -> tuple[bytes, Any, list[int]]:
-    """The next message of the child. The container's processes see it and may stop it (SIGSTOP cannot be blocked);
-    whoever waits for us must not depend on them: it is sent on again, until its time is up."""
-    poll = select.poll()
-    poll.register(link.fileno(), select.POLLIN)
-    while not poll.poll(_NUDGE_MS):
-        if time.monotonic() > deadline:
-            raise StartError("Internal", f"the process did not get to run within {_PATIENCE_S:.0f} s")
-        os.kill(pid, signal.SIGCONT)
-    return link.receive()
-
-
-def _undo(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
-
-
-def _child_main(child: _Child) -> NoReturn:
-    try:
-        _join_and_execute(child)
-    except StartError as error:
-        child.link.fail(error)
-    except OSError as error:
-        child.link.fail(StartError("Internal", f"error joining the container: {error.filename}: {words(error)}"))
-    except BaseException as error:
-        child.link.fail(StartError("Internal", f"defect while joining: {type(error).__name__}: {error}"))
-    finally:
-        os._exit(1)
-
-
-def _join_and_execute(child: _Child) -> NoReturn:
-    plan, link = child.plan, child.link
-    preserved = range(3, 3 + child.preserve_fds)
-    init.detach_from_parent(child.stdio, (link.fileno(), child.pidfd, *preserved))
-    limits = init.raise_hard_limits(plan, child.warnings)
-    enter_cgroup(child.cgroup)
-    adjust_oom_score("self", plan.oom_score_adj, child.warnings.append)
-    failpoint.hit("runtime-before-join")
-    if child.flags:
-        ns.setns(child.pidfd, child.flags)
-    os.close(child.pidfd)
-    if child.flags & ns.CLONE_NEWUSER:
+def _enter(pidfd: int, flags: int) -> None:
+    if flags:
+        ns.setns(pidfd, flags)
+    os.close(pidfd)
+    if flags & ns.CLONE_NEWUSER:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         prctl.set_dumpable(False)
-    failpoint.hit("runtime-joined")
-    if child.keyring:
-        init.join_keyring(child.keyring, child.warnings)
-    root = os.open("/", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    context = operations.Context()
-    context.root = root
-    master = -1
-    if plan.terminal:
-        master, peer = console.open_terminal(root, plan.terminal_size)
-        console.become_controlled(peer)
-        os.close(peer)
-    else:
-        init.reopen_null(root)
-    user = init.resolve_user(plan, root)
-    init.tune(plan)
-    if plan.apparmor:
-        init.write_apparmor(operations.private_proc(context), plan.apparmor)
-    if plan.no_new_privileges:
-        prctl.set_no_new_privs()
-    kept = (master,) if master >= 0 else ()
-    prctl.close_all_but((link.fileno(), *kept, *preserved))
-    load = child.load_filter
-    if load is not None and not plan.no_new_privileges:
-        init.install(load)
-    init.take_identity(plan, user, limits)
-    program = init.look_path(plan.args[0], plan.env.get(b"PATH"))
-    link.send(wire.READY, child.warnings, list(kept))
-    if kept:
-        os.close(master)
+
+
+def _root() -> int:
+    return os.open("/", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _prepare_streams(plan: processes.ProcessPlan) -> int:
+    """Put a terminal at 0, 1, 2, and return its master; -1 without one."""
+    if not plan.terminal:
+        init.reopen_null(_root())
+        return -1
+    master, peer = console.open_terminal(_root(), plan.terminal_size)
+    for number in (0, 1, 2):
+        os.dup2(peer, number, inheritable=True)
+    return master
+
+
+def _bear(link: wire.Wire, inside: _Inside, warnings: list[str]) -> None:
+    """Fork the program's process, into the container's PID namespace, and tell."""
+    try:
+        pid = os.fork()
+    except OSError as error:
+        raise StartError("Internal", f"fork: {words(error)}") from None
+    if not pid:
+        be_child(link, lambda: _become(link, inside), _DOING)
+    link.send(wire.FORKED, {"pid": pid, "warnings": warnings}, [inside.master] if inside.master >= 0 else [])
+
+
+def _become(link: wire.Wire, inside: _Inside) -> NoReturn:
+    failpoint.hit("runtime-inside")
+    if inside.master >= 0:
+        os.close(inside.master)
+    os.setsid()
+    if inside.plan.terminal:
+        tty.set_controlling(0)
     link.expect(wire.START)
-    if load is not None and plan.no_new_privileges:
-        init.install(load)
-    init.execute(program, plan)
+    if inside.load_last is not None:
+        init.install(inside.load_last)
+    init.execute(inside.program, inside.plan)

@@ -18,7 +18,6 @@ A container that is to start at once finds its gate open: it is told so before i
 
 import functools
 import os
-import signal
 import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
@@ -30,6 +29,7 @@ from wherry.linux import prctl, seccomp
 from wherry.linux.pidfd import pidfd_open
 from wherry.runtime import cgroups, console, foreign, hooks, init, operations, process, rootfs, spec, wire
 from wherry.runtime.cgroups import Cgroup
+from wherry.runtime.child import be_child, end_child
 from wherry.runtime.failure import StartError, path_error, words
 from wherry.runtime.idmap import user_namespace, write_maps
 
@@ -377,8 +377,7 @@ def _serve_helper(helper: int, link: wire.Wire, plan: spec.Plan, time_offsets: s
             else:
                 raise StartError("Internal", "the helper in the user namespace ended unexpectedly")
     except BaseException:
-        os.kill(helper, signal.SIGKILL)
-        os.waitpid(helper, 0)
+        end_child(helper)
         raise
 
 
@@ -439,11 +438,7 @@ def _until_ready(
 
 def _undo(pid: int, link: wire.Wire, cgroup: Cgroup | None) -> None:
     link.close()
-    try:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
+    end_child(pid)
     if cgroup is not None:
         cgroup.remove()
 
@@ -460,19 +455,8 @@ def _poststart(configured: dict[str, Any], state: hooks.State, warn: Callable[[s
 
 def _child_main(child: _Child) -> NoReturn:
     """The child of fork: never returns, whatever happens."""
-    try:
-        if child.namespaces.user:
-            _become_helper(child)
-        else:
-            _become_init(child)
-    except StartError as error:
-        child.link.fail(error)
-    except OSError as error:
-        child.link.fail(StartError("Internal", f"error in the container's init: {error.filename}: {words(error)}"))
-    except BaseException as error:
-        child.link.fail(StartError("Internal", f"defect in the container's init: {type(error).__name__}: {error}"))
-    finally:
-        os._exit(1)
+    become = _become_helper if child.namespaces.user else _become_init
+    be_child(child.link, functools.partial(become, child), "in the container's init")
 
 
 def _kept(child: _Child) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ the end of file is how the parent learns that execve(2) has succeeded.
     child → parent                          parent → child
     U        user namespace made            u    its maps are written
     T        time namespace made            t    its offsets are written
-    P<pid>   init forked, by a helper
+    P<json>  the child that is to become the program forked, by a helper: its pid, for an exec {pid, warnings}
                                             c    it is in its cgroup
     H        mounts done, hooks please      h    hooks have run
     R<json>  ready, waits at the gate       s    start
@@ -61,10 +61,10 @@ class Wire:
         except OSError:
             pass  # nobody waits for us any more
 
-    def receive(self) -> tuple[bytes, Any, list[int]]:
+    def receive(self, *, wait: bool = True) -> tuple[bytes, Any, list[int]]:
         """(kind, decoded body or None, descriptors); kind is b"" at the end of file. Raises StartError when the other
-        side failed."""
-        data, fds = fdpass.receive(self._socket, _LIMIT)
+        side failed, BlockingIOError when nothing waits and `wait` is false."""
+        data, fds = fdpass.receive(self._socket, _LIMIT, wait=wait)
         kind = data[:1]
         body: Any = json.loads(data[1:]) if len(data) > 1 else None
         if kind == FAILED:

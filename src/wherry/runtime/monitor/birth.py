@@ -9,12 +9,12 @@ namespace; the monitor's own are not.
     fork ─────────────────────────────▶ decode, lifecycle.create, start (or wait for "go")
     ◀── pid, pidfd, terminal, pipes ─── exit
 
-For the container itself the helper also opens what the monitor keeps, and answers the daemon.
+For the container itself the helper also opens what the monitor keeps, and answers the daemon. That of an exec is the
+process that sets up (`runtime.exec`); the monitor goes on meanwhile (`joining`).
 """
 
 import os
 import select
-import signal
 import sys
 import time
 from _socket import socket
@@ -23,9 +23,10 @@ from typing import Any, NamedTuple, NoReturn
 
 from wherry.failpoint import hit
 from wherry.linux import fdpass, memfd
-from wherry.runtime import lifecycle
+from wherry.runtime import lifecycle, wire
 from wherry.runtime.cgroups import Cgroup, open_cgroup
-from wherry.runtime.exec import exec_process
+from wherry.runtime.child import end_child
+from wherry.runtime.exec import Joiner, join_container
 from wherry.runtime.failure import StartError
 from wherry.runtime.logs.drivers import open_writer
 from wherry.runtime.monitor import control, protocol
@@ -89,19 +90,9 @@ class Helper:
         os.waitpid(self.pid, 0)
 
 
-def execute(order: Order, init_pid: int) -> tuple[lifecycle.Process, list[str]]:
-    """Run a further process beside `init_pid`; returns it and warnings. Raises StartError."""
-    ours, theirs = fdpass.pair()
-    pid = os.fork()
-    if not pid:
-        ours.close()
-        be_helper(theirs, lambda: _execute(theirs, order, init_pid))
-    theirs.close()
-    helper = Helper(pid, ours)
-    message, fds = helper.answer()
-    helper.end()
-    console = fds[1] if message["console"] else -1
-    return lifecycle.Process(message["pid"], fds[0], console), message["warnings"]
+def begin_exec(order: Order, init: tuple[int, int]) -> Joiner:
+    """Begin to run a further process beside `init`, (pid, pidfd). Raises OSError."""
+    return Joiner(lambda link: _join(link, order, init))
 
 
 # ---------------------------------------------------------------- in the helper
@@ -129,24 +120,21 @@ def refusal(error: BaseException) -> dict[str, str]:
     return {"kind": "Internal", "message": str(error)}
 
 
-def _execute(link: socket, order: Order, init_pid: int) -> None:
-    body, warnings = protocol.decode_file(order.body), list[str]()
-    body["process"].setdefault("oomScoreAdj", order.head.get("oom_score"))
+def _join(link: wire.Wire, order: Order, init: tuple[int, int]) -> None:
+    process = protocol.decode_file(order.body)["process"]
+    process.setdefault("oomScoreAdj", order.head.get("oom_score"))
     flags = order.head.get("seccomp_flags")
+    config = {"linux": {"seccomp": {"flags": flags}}} if flags is not None else {}
     hit("monitor.before_exec")
-    process = exec_process(
-        init_pid,
-        {"linux": {"seccomp": {"flags": flags}}} if flags is not None else {},
-        body["process"],
+    join_container(
+        link,
+        init,
+        process,
         stdio=order.pipes.child,
-        seccomp_filter=_filter(order),
+        load_filter=lifecycle.filter_loader(config, _filter(order)),
         cgroup=_cgroup(order.head),
-        warn=warnings.append,
-        container_id=order.head["id"],
+        keyring=f"_ses.{order.head['id']}",
     )
-    fds = [process.pidfd, process.console] if process.console >= 0 else [process.pidfd]
-    message = {"pid": process.pid, "console": process.console >= 0, "warnings": warnings}
-    protocol.send(link, protocol.encode(message), fds)
 
 
 REST = b"R"  # first byte of the handing-over: nothing is to be done until something happens
@@ -312,11 +300,7 @@ def _start_when_told(link: socket, created: lifecycle.Created) -> NoReturn:
 
 
 def _undo(process: lifecycle.Process, cgroup: Cgroup | None) -> None:
-    try:
-        os.kill(process.pid, signal.SIGKILL)
-        os.waitpid(process.pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
+    end_child(process.pid)
     if cgroup:
         cgroup.kill()
         cgroup.remove()

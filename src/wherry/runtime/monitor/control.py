@@ -20,7 +20,23 @@ _BACKLOG = 16
 _QUEUE = 1024  # messages
 _ACK_S = 1.0
 
-# (message, descriptors) → result; takes what it keeps out of the list, the rest is closed
+
+class Later:
+    """A request's result that is not known yet: a handler returns it, and settles it from the loop."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[dict[str, Any]], None] = lambda _: None
+
+    def settle(self, result: Any) -> None:
+        """The request has succeeded."""
+        self.tell({"ok": result})
+
+    def fail(self, error: StartError) -> None:
+        """The request has failed."""
+        self.tell({"error": {"kind": error.kind, "message": error.message}})
+
+
+# (message, descriptors) → result; takes what it keeps out of the list, the rest is closed; a `Later` for later
 Handler = Callable[[dict[str, Any], list[int]], Any]
 
 
@@ -117,7 +133,11 @@ class Control:
             return
         reply: dict[str, Any] = {"re": message.get("seq")}
         try:
-            reply["ok"] = self._handler(message, fds)
+            result = self._handler(message, fds)
+            if isinstance(result, Later):
+                result.tell = lambda outcome: connection.send(protocol.encode({**reply, **outcome}))
+                return
+            reply["ok"] = result
         except StartError as error:
             reply["error"] = {"kind": error.kind, "message": error.message}
         except (LookupError, TypeError, ValueError, AttributeError) as error:

@@ -39,6 +39,7 @@ from wherry.runtime.monitor import birth
 from wherry.runtime.monitor import control as control_
 from wherry.runtime.monitor.children import wake_on_child
 from wherry.runtime.monitor.job import Job
+from wherry.runtime.monitor.joining import Joining, Wanted
 from wherry.runtime.monitor.poller import POLLIN, Poller
 from wherry.runtime.monitor.record import exit_of, write_record
 from wherry.runtime.monitor.stdio import Pipes
@@ -61,6 +62,7 @@ class Supervisor:
         self._poller = Poller()
         self._control = control_.Control(self._poller, self._serve)
         self._jobs: dict[int, Job] = {}
+        self._joining: list[Joining] = []
         self._log: Writer | None
         self._started_at: int = state["started_at"]
         self._waiting = helper
@@ -102,11 +104,7 @@ class Supervisor:
         self._wake = wake_on_child(self._poller, self._reap)
         if self._oom_fd >= 0:
             self._poller.watch(self._oom_fd, POLLIN, self._oom)
-        for wish, fd in zip(head["attachments"], clients, strict=True):
-            try:
-                self._job.attach(fd, wish)
-            except (OSError, ValueError):
-                sys.excepthook(*sys.exc_info())
+        self._attach_all(self._job, head["attachments"], clients)
         self._control.listen(head["socket"], socket(fileno=kept.listener))
         self._control.adopt(socket(fileno=kept.connection))
 
@@ -120,8 +118,11 @@ class Supervisor:
 
     @staticmethod
     def _attach_all(job: Job, wishes: list[dict[str, Any]], fds: list[int]) -> None:
-        for wish in wishes:
-            job.attach(fds.pop(0), wish)
+        for wish, fd in zip(wishes, fds, strict=True):
+            try:
+                job.attach(fd, wish)
+            except (OSError, ValueError):
+                sys.excepthook(*sys.exc_info())
 
     # ------------------------------------------------------------ life
 
@@ -195,32 +196,47 @@ class Supervisor:
             raise StartError("Conflict", f"container {self._id} is not running") from None
 
     def _resize(self, message: dict[str, Any], fds: list[int]) -> None:
+        height, width = (min(max(int(message[name]), 0), 0xFFFF) for name in ("height", "width"))
+        for joining in self._joining:
+            if joining.wanted.exec_id == message.get("exec_id"):
+                joining.size = height, width
+                return
         job = self._running_job(message)
         if job.console < 0:
             raise StartError("InvalidArgument", "the process has no terminal to resize")
-        height, width = (min(max(int(message[name]), 0), 0xFFFF) for name in ("height", "width"))
         tty.set_size(job.console, height, width)
 
     def _attach(self, message: dict[str, Any], fds: list[int]) -> None:
         job = self._running_job(message)
         job.attach(fds.pop(0), message["attachment"])
 
-    def _exec(self, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    def _exec(self, message: dict[str, Any], fds: list[int]) -> control_.Later:
         init = self._running_job({})
         if self._paused:  # the new process would stop before it can say that it runs
             raise StartError("Conflict", f"Container {self._id} is paused, unpause the container before exec")
         order = birth.take_order(self._exec_head, message, fds)
         given = order.filter >= 0
+        clients, fds[:] = fds[:], [order.body] + [order.filter] * given
+        wanted = Wanted(str(message["exec_id"]), message["stdio"], order.pipes, message["attachments"], clients)
         try:
-            process, warnings = birth.execute(order if given else order._replace(filter=self._filter), init.pid)
+            order = order if given else order._replace(filter=self._filter)
+            joiner = birth.begin_exec(order, (init.pid, init.pidfd))
         except BaseException:
             order.pipes.close_ours()
+            fds += clients
             raise
         finally:
             order.pipes.close_child()
-            fds += [order.body] + [order.filter] * given
-        job = self._new_job(str(message["exec_id"]), process, order.pipes, message["stdio"])
-        self._attach_all(job, message["attachments"], fds)
+        joining = Joining(self._poller, joiner, wanted, self._exec_runs, self._joining.remove)
+        self._joining.append(joining)
+        return joining.answer
+
+    def _exec_runs(self, joining: Joining, process: Process, warnings: list[str]) -> dict[str, Any]:
+        wanted = joining.wanted
+        job = self._new_job(wanted.exec_id, process, wanted.pipes, wanted.stdio)
+        if joining.size and job.console >= 0:
+            tty.set_size(job.console, *joining.size)
+        self._attach_all(job, wanted.wishes, wanted.clients)
         if not job.has_typing_client:
             job.close_stdin()
         return {"pid": job.pid, "warnings": warnings}
@@ -294,6 +310,9 @@ class Supervisor:
                 return
             if not pid:
                 return
+            for joining in tuple(self._joining):
+                if joining.pid == pid:
+                    joining.reaped()
             job = self._jobs.pop(pid, None)
             if job is None:
                 if self._log:
@@ -327,6 +346,8 @@ class Supervisor:
     def _init_ended(self, job: Job, status: int) -> None:
         finished_at = time.time_ns()
         code, number = exit_of(status)
+        for joining in tuple(self._joining):
+            joining.fail(StartError("Conflict", f"container {self._id} is not running"))
         if self._shared_pids and self._cgroup_path:
             self._attempt(self._cgroup().kill)
             self._reap()  # orphans came to us

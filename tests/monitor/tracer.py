@@ -1,0 +1,77 @@
+"""A tracer inside a container's PID namespace, with every capability: `python tracer.py PIDFD CALLS`.
+
+Attaches to each process that appears and prints, one JSON object a line, what it would have in its hands: when it was
+stopped before its program ran, its root, namespaces, capabilities, seccomp mode and descriptors. Prints "ready" when it
+looks, ends when its input does.
+"""
+
+import ctypes
+import json
+import os
+import select
+import sys
+from pathlib import Path
+
+libc = ctypes.CDLL(None, use_errno=True)
+ATTACH, DETACH, WALL = 16, 17, 0x40000000
+NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user")
+
+
+def look_at(base: str) -> dict[str, object]:
+    lines = Path(f"{base}/status").read_text().splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    fds = {fd: os.readlink(f"{base}/fd/{fd}") for fd in os.listdir(f"{base}/fd")}
+    root = os.stat(f"{base}/root/.")
+    return {
+        "exe": os.readlink(f"{base}/exe"),
+        "root": [root.st_dev, root.st_ino],
+        "cwd": os.readlink(f"{base}/cwd"),
+        "namespaces": {name: os.readlink(f"{base}/ns/{name}") for name in NAMESPACES},
+        "capabilities": [int(status[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")],
+        "uid": status["Uid"].split(),
+        "no_new_privileges": status["NoNewPrivs"],
+        "seccomp": status["Seccomp"],
+        "fds": fds,
+        "writable_exe": can_write(f"{base}/exe"),
+    }
+
+
+def can_write(path: str) -> bool:
+    try:
+        fd = os.open(path, os.O_WRONLY)
+    except OSError:
+        return False
+    os.close(fd)
+    return True
+
+
+def trace(pid: int) -> None:
+    if libc.ptrace(ATTACH, pid, None, None):
+        return
+    try:
+        os.waitpid(pid, WALL)
+        print(json.dumps(look_at(f"/proc/{pid}")), flush=True)
+    except (FileNotFoundError, ProcessLookupError, ChildProcessError):
+        pass
+    finally:
+        libc.ptrace(DETACH, pid, None, None)
+
+
+def main() -> None:
+    libc.setns(int(sys.argv[1]), 0x20000000)
+    if child := os.fork():
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    libc.unshare(0x00020000)
+    libc.mount(b"none", b"/", None, 0x44000, None)  # MS_REC | MS_PRIVATE
+    if libc.mount(b"proc", b"/proc", b"proc", 0, None):
+        raise OSError(ctypes.get_errno(), "mount")
+    known = {os.getpid(), 1}
+    print("ready", flush=True)
+    while not select.select([0], [], [], 0)[0]:
+        present = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+        for pid in present - known:
+            trace(pid)
+        known = (known & present) | present
+
+
+main()
