@@ -2,8 +2,9 @@
 
 
 class DetachKeys:
-    """Finds the sequence `keys` in what a client types, however it is cut into reads. A started sequence is held back
-    until it is clear that it is none. Empty keys: nothing is ever found."""
+    """Finds the sequence `keys` in what a client types or pastes, however it is cut into reads. A started sequence is
+    held back until it is clear that it is none. As in Docker, a key that breaks a sequence off does not begin the next
+    one: of ctrl-p ctrl-p ctrl-q, the process gets all. Empty keys: nothing is ever found."""
 
     __slots__ = ("_held", "_keys")
 
@@ -13,16 +14,22 @@ class DetachKeys:
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
         """(what the process shall get, whether the sequence is complete); what follows the sequence is dropped."""
-        keys = self._keys
-        if not keys or (not self._held and keys[0] not in data):
+        keys, seen = self._keys, self._held
+        if not keys:
             return data, False
-        data = keys[: self._held] + data
-        found = data.find(keys)
-        if found >= 0:
-            self._held = 0
-            return data[:found], True
-        self._held = next(n for n in range(min(len(keys) - 1, len(data)), -1, -1) if data.endswith(keys[:n]))
-        return data[: len(data) - self._held], False
+        data, place = keys[:seen] + data, seen
+        while place < len(data):
+            if not seen:
+                place = data.find(keys[0], place)
+                if place < 0:
+                    break
+            seen = seen + 1 if data[place] == keys[seen] else 0
+            place += 1
+            if seen == len(keys):
+                self._held = 0
+                return data[: place - seen], True
+        self._held = seen
+        return data[: len(data) - seen], False
 
     def end(self) -> bytes:
         """What was held back, when no more comes."""
