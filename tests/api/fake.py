@@ -9,6 +9,7 @@ from wherry.engine.containers import Entry
 from wherry.engine.events import EventBus
 from wherry.engine.model import Container, ContainerConfig, HostConfig, State
 from wherry.errors import NotFound
+from wherry.images.snapshots.overlay import OverlayDriver
 from wherry.store.paths import Paths
 
 ID = "73637104f8ce0557c960dc811e8539b7571521d984cc72c805e8b8a0377fade5"
@@ -63,7 +64,9 @@ class Images:
                 return image
         raise NotFound(f"No such image: {ref}:latest")
 
-    def lower_dirs(self, _image):
+    driver = OverlayDriver()
+
+    def layer_dirs(self, _image):
         return ["/layers/top", "/layers/bottom"]
 
     def history(self, ref):

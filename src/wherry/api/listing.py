@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from wherry.api.decode import Filters, accept_filters, filter_flag
 from wherry.api.matching import has_label, search
 from wherry.api.shapes.containers import Sizes, list_ports
+from wherry.engine import storage
 from wherry.engine.containers import STATUSES
 from wherry.engine.model import Container
 from wherry.errors import Internal, InvalidArgument, NotFound
-from wherry.store.trees import tree_size
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -218,7 +218,7 @@ async def sizes_of(engine: "Engine", record: Container) -> Sizes:
     """What the container has written, and that with its image; measured now, in a worker thread."""
 
     def measure() -> Sizes:
-        written = tree_size(engine.paths.upper(record.id))
+        written = storage.written_size(engine, record)
         try:
             image = engine.images.resolve(record.image_id).size if record.image_id else 0
         except NotFound:

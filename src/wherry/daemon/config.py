@@ -7,6 +7,7 @@ from typing import Any
 from wherry.daemon.options import ACTIONS, BOOL, BY_KEY, BYTES, OPTIONS, POOLS, RUNTIMES, ULIMITS, Option, parse_bytes
 from wherry.engine.validate import OWN_RUNTIMES, check_log_config, is_address
 from wherry.errors import InvalidArgument
+from wherry.images.snapshots.choice import DRIVERS as STORAGE_DRIVERS
 
 DEFAULT_FILE = "/etc/wherry/daemon.json"
 
@@ -120,8 +121,9 @@ def _check(values: dict[str, Any]) -> None:
         raise InvalidArgument(f"invalid logging level: {values['log-level']}")
     if values["log-format"] not in ("text", "json"):
         raise InvalidArgument(f"invalid log format: {values['log-format']}")
-    if values["storage-driver"] not in ("", "overlay2"):
-        raise InvalidArgument(f"unknown storage driver {values['storage-driver']!r}: overlay2 is the one there is")
+    if values["storage-driver"] not in ("", *STORAGE_DRIVERS):
+        known = ", ".join(STORAGE_DRIVERS)
+        raise InvalidArgument(f"unknown storage driver {values['storage-driver']!r}: there are {known}")
     if values["bridge"] and values["bip"]:
         raise InvalidArgument("you specified -b & --bip, mutually exclusive options. Please specify only one")
     if not values["live-restore"]:

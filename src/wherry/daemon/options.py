@@ -122,7 +122,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("pidfile", "pidfile", STRING, "/run/wherry.pid", "File that holds the daemon's pid; empty: none", "p"),
     Option("seccomp-profile", "seccomp-profile", STRING, "builtin", "Seccomp profile: a file, 'builtin', 'unconfined'"),
     Option("shutdown-timeout", "shutdown-timeout", INT, 15, "Seconds requests in flight get at shutdown", reload=True),
-    Option("storage-driver", "storage-driver", STRING, "", "Storage driver: overlay2 is the one there is", "s"),
+    Option("storage-driver", "storage-driver", STRING, "", "Storage driver: overlay2 or vfs; empty: what works", "s"),
     Option("tls", "tls", BOOL, False, "Use TLS on tcp sockets; implied by --tlsverify"),
     Option("tlscacert", "tlscacert", STRING, "/etc/wherry/ca.pem", "Clients must show a certificate of this CA"),
     Option("tlscert", "tlscert", STRING, "/etc/wherry/cert.pem", "Server certificate"),

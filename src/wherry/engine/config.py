@@ -15,6 +15,8 @@ class EngineConfig(Struct, kw_only=True):
     data_root: str = "/var/lib/wherry"
     exec_root: str = "/run/wherry"
     debug: bool = False
+    storage_driver: str = ""
+    """"overlay2", "vfs", or "" for the best that works."""
     labels: list[str] = field(default_factory=list)
 
     bridge: str = ""

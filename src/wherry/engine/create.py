@@ -9,7 +9,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from wherry.engine import defaults, mounts, names
+from wherry.engine import defaults, mounts, names, storage
 from wherry.engine.containers import meta_document
 from wherry.engine.limits import check_limits
 from wherry.engine.model import (
@@ -98,6 +98,7 @@ async def _create(
         networks=networks,
         asked_macs={name: n.MacAddress for name, n in networks.items() if n.MacAddress},
         mounts=points,
+        driver=engine.images.driver.name,
     )
     await _make(engine, record, image)
     return CreateResult(container_id, warnings)
@@ -108,7 +109,7 @@ async def _make(engine: "Engine", record: Container, image: Image | None) -> Non
     made: list[str] = []
     try:
         hit("engine.create.before_directory")
-        record.lower_dirs = await engine.run_blocking(_make_directory, engine, record.id, image)
+        await engine.run_blocking(_make_directories, engine, record, image)
         hit("engine.create.after_directory")
         with engine.db.transaction():
             made = mounts.realise(engine, record.mounts)
@@ -127,12 +128,10 @@ async def _make(engine: "Engine", record: Container, image: Image | None) -> Non
     engine.background(write_meta(engine, record))
 
 
-def _make_directory(engine: "Engine", container_id: str, image: Image | None) -> list[str]:
-    lower = engine.images.lower_dirs(image) if image else []
-    os.mkdir(engine.paths.container(container_id), 0o710)
-    os.mkdir(engine.paths.upper(container_id), 0o755)
-    os.mkdir(engine.paths.work(container_id), 0o711)
-    return lower
+def _make_directories(engine: "Engine", record: Container, image: Image | None) -> None:
+    record.lower_dirs = engine.images.lower_dirs(image) if image else []
+    os.mkdir(engine.paths.container(record.id), 0o710)
+    storage.make_directories(engine, record)
 
 
 async def write_meta(engine: "Engine", record: Container) -> None:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from wherry.engine import containers as container_tables
-from wherry.engine import exits, restore, specs, tending
+from wherry.engine import exits, restore, specs, storage, tending
 from wherry.engine.config import EngineConfig
 from wherry.engine.containers import ContainerStore, Entry
 from wherry.engine.events import EventBus
@@ -64,6 +64,10 @@ class Engine:
         self.cgroup_version = 2 if host_hierarchies().unified else 1
         self.limits = features()
         """Which limits this host can set."""
+        self.warnings: list[str] = []
+        """What this host lacks, as told at start; `docker info` shows it."""
+        self.overlay_problem = ""
+        """Why no overlay can be mounted for containers; "" when it can, or nobody asked."""
         self._locks = locks
         self._pool = ThreadPoolExecutor(_WORKERS, "engine")
         self._transfers = ThreadPoolExecutor(_TRANSFERS, "transfer")
@@ -100,9 +104,11 @@ class Engine:
         try:
             await restore.prepare(engine)
             engine.id = engine._identity()
-            engine.images = ImageStore(db, paths)
+            driver = storage.choose_driver(engine)
+            engine.images = ImageStore(db, paths, driver)
             engine.network = NetworkService(db, paths, engine._network_options())
             await engine._start_parts()
+            storage.report_unusable(engine)
             await restore.restore(engine)
             engine._tending = asyncio.create_task(tending.tend(engine))
         except BaseException:
@@ -204,6 +210,11 @@ class Engine:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     # Records and events
+
+    def warn(self, text: str) -> None:
+        """Something the host lacks: into the log, once, and into `docker info`."""
+        log.warning("%s", text)
+        self.warnings.append(f"WARNING: {text}")
 
     def save(self, record: Container, *, durable: bool = True) -> None:
         """Write a changed record; see `Database.transaction` for `durable`."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import wherry
-from wherry.runtime.cgroups import host_hierarchies
+from wherry.runtime.cgroups import features, host_hierarchies
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -41,6 +41,7 @@ async def info(engine: "Engine") -> dict[str, Any]:
         "Runtimes": _runtimes(engine),
         "DefaultRuntime": engine.config.default_runtime,
         **_CONSTANT,
+        "Warnings": _warnings(engine, system) or None,
     }
 
 
@@ -79,14 +80,13 @@ _CONSTANT: dict[str, Any] = {
     "InitCommit": {"ID": ""},
     "FirewallBackend": {"Driver": "nftables"},
     "CDISpecDirs": [],
-    "Warnings": None,
 }
 
 
 def _system(engine: "Engine") -> dict[str, Any]:
     """What the host says; reads files."""
     unified = host_hierarchies().unified
-    names = _controllers()
+    have = features()
     uname = os.uname()
     security = ["name=seccomp,profile=" + (engine.config.seccomp_profile or "builtin")]
     if unified:
@@ -95,25 +95,19 @@ def _system(engine: "Engine") -> dict[str, Any]:
         security.append("name=no-new-privileges")
     return {
         "Images": len(engine.images.list(all=True)),
-        "Driver": "overlay2",
-        "DriverStatus": [
-            ["Backing Filesystem", _file_system(str(engine.paths.data_root))],
-            ["Supports d_type", "true"],
-            ["Using metacopy", "false"],
-            ["Native Overlay Diff", "true"],
-            ["userxattr", "false"],
-        ],
-        "MemoryLimit": "memory" in names,
-        "SwapLimit": "memory" in names,
-        "KernelMemoryTCP": "memory" in names and not unified,
-        "CpuCfsPeriod": "cpu" in names,
-        "CpuCfsQuota": "cpu" in names,
-        "CPUShares": "cpu" in names,
-        "CPUSet": "cpuset" in names,
-        "PidsLimit": "pids" in names,
-        "OomKillDisable": "memory" in names and not unified,
+        "Driver": engine.images.driver.name,
+        "DriverStatus": _driver_status(engine),
+        "MemoryLimit": have.memory_limit,
+        "SwapLimit": have.swap_limit,
+        "KernelMemoryTCP": have.kernel_memory_tcp,
+        "CpuCfsPeriod": have.cpu_cfs,
+        "CpuCfsQuota": have.cpu_cfs,
+        "CPUShares": have.cpu_shares,
+        "CPUSet": have.cpuset,
+        "PidsLimit": have.pids_limit,
+        "OomKillDisable": have.oom_kill_disable,
         "IPv4Forwarding": _read("/proc/sys/net/ipv4/ip_forward") == "1",
-        "CgroupDriver": "cgroupfs",
+        "CgroupDriver": "cgroupfs" if host_hierarchies().usable else "none",
         "CgroupVersion": str(engine.cgroup_version),
         "KernelVersion": uname.release,
         "OperatingSystem": _os_release().get("PRETTY_NAME", "Linux"),
@@ -128,11 +122,58 @@ def _system(engine: "Engine") -> dict[str, Any]:
     }
 
 
-def _controllers() -> set[str]:
-    """The cgroup controllers this host has, whichever version."""
-    mounts = host_hierarchies()
-    unified = _read(f"{mounts.v2}/cgroup.controllers").split() if mounts.v2 else []
-    return {*mounts.v1, *unified}
+# field of GET /info, what `docker info` says without it
+_LIMITS = (
+    ("MemoryLimit", "memory limit"),
+    ("SwapLimit", "swap limit"),
+    ("KernelMemoryTCP", "kernel memory TCP limit"),
+    ("OomKillDisable", "oom kill disable"),
+    ("CpuCfsQuota", "cpu cfs quota"),
+    ("CpuCfsPeriod", "cpu cfs period"),
+    ("CPUShares", "cpu shares"),
+    ("CPUSet", "cpuset"),
+)
+_LEGACY_ONLY = {"KernelMemoryTCP", "OomKillDisable"}
+# field of the cgroups' features, its name on cgroup v2, its name on v1 ("": not told there)
+_IO_LIMITS = (
+    ("blkio_weight", "io.weight", ""),
+    ("blkio_weight_device", "io.weight (per device)", ""),
+    ("blkio_read_bps", "io.max (rbps)", "blkio throttle.read_bps_device"),
+    ("blkio_write_bps", "io.max (wbps)", "blkio throttle.write_bps_device"),
+    ("blkio_read_iops", "io.max (riops)", "blkio throttle.read_iops_device"),
+    ("blkio_write_iops", "io.max (wiops)", "blkio throttle.write_iops_device"),
+)
+
+
+def _warnings(engine: "Engine", system: dict[str, Any]) -> list[str]:
+    """What was told at start, then what `docker info` says of limits (moby daemon/info.go, fillSysInfo)."""
+    found = list(engine.warnings)
+    unified = engine.cgroup_version == 2
+    if not host_hierarchies().usable:
+        return found
+    for field, what in _LIMITS:
+        if not system[field] and not (unified and field in _LEGACY_ONLY):
+            found.append(f"WARNING: No {what} support")
+    have = features()
+    for field, unified_name, legacy_name in _IO_LIMITS:
+        name = unified_name if unified else legacy_name
+        if name and not getattr(have, field):
+            found.append(f"WARNING: No {name} support")
+    if not system["IPv4Forwarding"]:
+        found.append("WARNING: IPv4 forwarding is disabled")
+    return found
+
+
+def _driver_status(engine: "Engine") -> list[list[str]] | None:
+    if not engine.images.driver.stacked:
+        return None
+    return [
+        ["Backing Filesystem", _file_system(str(engine.paths.data_root))],
+        ["Supports d_type", "true"],
+        ["Using metacopy", "false"],
+        ["Native Overlay Diff", "true"],
+        ["userxattr", "false"],
+    ]
 
 
 def _runtimes(engine: "Engine") -> dict[str, Any]:

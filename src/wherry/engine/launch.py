@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from wherry.engine import attach, sandbox, specs
+from wherry.engine import attach, sandbox, specs, storage
 from wherry.engine.containers import Entry
 from wherry.engine.joins import Joins, check_donors, resolve_joins
 from wherry.engine.log_settings import log_settings
@@ -88,6 +88,7 @@ async def _undo(engine: "Engine", steps: list[Callable[[], Awaitable[None]]]) ->
 
 async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaitable[None]]]) -> None:
     record = entry.record
+    storage.check_usable(engine, record)
     joins = resolve_joins(engine, record)
     sandbox.name_files(engine, record, joins)
     hit("engine.start.before_network")
@@ -154,20 +155,12 @@ async def _spawn(engine: "Engine", entry: Entry, joins: Joins, config: dict[str,
 def spawn_request(engine: "Engine", record: Container, config: dict[str, Any], seccomp: bytes | None) -> dict[str, Any]:
     """What the spawner must know to run `record` (runtime.client.Spawner.create)."""
     paths, host = engine.paths, record.host_config
-    overlay: dict[str, Any] = {
-        "type": "overlay",
-        "source": "overlay",
-        "lower": record.lower_dirs,
-        "upper": str(paths.upper(record.id)),
-        "work": str(paths.work(record.id)),
-        "options": ["volatile"] if host.AutoRemove else [],
-    }
     height, width = host.ConsoleSize
     return {
         "id": record.id,
         "bundle": str(paths.bundle(record.id)),
         "config": config,
-        "rootfs_mounts": [overlay],
+        "rootfs_mounts": storage.root_mounts(engine, record),
         "seccomp_filter": base64.b64encode(seccomp).decode("ascii") if seccomp else None,
         "stdio": {
             "tty": record.config.Tty,

@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from wherry.engine import removal, reserve, restarts, update
+from wherry.engine import removal, reserve, restarts, storage, update
 from wherry.engine.containers import Entry
 from wherry.engine.exits import KILLED, Exit, apply_exit, handler, recorded_exit
 from wherry.engine.reconcile import reconcile
@@ -142,8 +142,7 @@ async def _has_directory(engine: "Engine", entry: Entry) -> bool:
     if directory.is_dir() and engine.paths.upper(entry.id).is_dir() and engine.paths.work(entry.id).is_dir():
         return True
     if not entry.record.started_before:
-        for path in (directory, engine.paths.upper(entry.id), engine.paths.work(entry.id)):
-            os.makedirs(path, mode=0o755, exist_ok=True)
+        await engine.run_blocking(_make_again, engine, entry)
         return True
     if entry.status != "dead":
         log.error("container %s: its data %s is gone", entry.id, directory)
@@ -152,6 +151,15 @@ async def _has_directory(engine: "Engine", entry: Entry) -> bool:
         entry.record.state.error = "the container's data directory is missing"
         engine.save(entry.record)
     return False
+
+
+def _make_again(engine: "Engine", entry: Entry) -> None:
+    directory = engine.paths.container(entry.id)
+    for path in (engine.paths.upper(entry.id), engine.paths.work(entry.id)):
+        if path.is_dir():
+            delete_tree(path)
+    os.makedirs(directory, mode=0o710, exist_ok=True)
+    storage.make_directories(engine, entry.record)
 
 
 async def _monitor(engine: "Engine", entry: Entry) -> Monitor | None:

@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wherry.engine import storage
 from wherry.engine.containers import Entry
 from wherry.engine.joins import Joins, resolve_joins
 from wherry.engine.model import Container, ExecConfig
@@ -37,7 +38,7 @@ def _spec_input(engine: "Engine", record: Container, joins: Joins) -> ContainerS
         args=[record.path, *record.args],
         cwd=config.WorkingDir,
         user=config.User,
-        root_path=str(paths.rootfs(record.id)),
+        root_path=storage.root_path(engine, record),
         mounts=record.mounts,
         netns_path=joins.network or str(paths.netns_pin(record.id)),
         joins={kind: path for kind, path in named.items() if path},

@@ -145,15 +145,27 @@ class ImageStore:
         return items
 
     def lower_dirs(self, image: Image) -> builtins.list[str]:
-        """The directories under a container of this image, TOP FIRST, at least one. Raises `Internal` when a layer is
-        gone from the disk."""
+        """The directories under a container of this image, TOP FIRST, at least one; with vfs they are one copy of them
+        all, made at the first call. Raises `Internal` when a layer is gone from the disk, OSError."""
+        paths = self._layer_paths(image) or [self._empty_layer()]
+        return [os.fspath(path) for path in self._driver.lower(image.id, paths)]
+
+    @property
+    def driver(self) -> Driver:
+        """What makes root file systems of layers."""
+        return self._driver
+
+    def layer_dirs(self, image: Image) -> builtins.list[str]:
+        """The image's unpacked layers, TOP FIRST. Raises `Internal` when one is gone from the disk."""
+        return [os.fspath(path) for path in self._layer_paths(image)]
+
+    def _layer_paths(self, image: Image) -> builtins.list[Path]:
         # overlay refuses a directory twice; the topmost of equal layers decides, whatever lies between
         unique = list(dict.fromkeys(reversed(image.diff_ids)))
         for diff_id in unique:
             if not self._layers.has(diff_id):
                 raise Internal(f"layer {diff_id} of image {image.id} is missing on disk: load or pull the image again")
-        paths = [self._layers.path(diff_id) for diff_id in unique] or [self._empty_layer()]
-        return [os.fspath(path) for path in self._driver.lower(image.id, paths)]
+        return [self._layers.path(diff_id) for diff_id in unique]
 
     def _empty_layer(self) -> Path:
         with self._lock:

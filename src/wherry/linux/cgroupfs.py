@@ -23,6 +23,11 @@ class Hierarchies(NamedTuple):
         """No controller lives in a v1 hierarchy: the host is on cgroup v2."""
         return self.v2 is not None and all(name.startswith("name=") for name in self.v1)
 
+    @property
+    def usable(self) -> bool:
+        """Whether there is any hierarchy that processes can be put into."""
+        return self.unified or any(not name.startswith("name=") for name in self.v1)
+
 
 _CONTROLLERS = frozenset(
     [
@@ -33,7 +38,8 @@ _CONTROLLERS = frozenset(
 
 
 def mounted(mountinfo: str = "/proc/self/mountinfo") -> Hierarchies:
-    """Parse `mountinfo` (see proc(5)); of several mounts of one hierarchy the first counts, as for runc."""
+    """Parse `mountinfo` (see proc(5)); of several mounts of one hierarchy the first counts, as for runc. One that is
+    mounted read-only is as good as none: no cgroup can be made there."""
     v1: dict[str, str] = {}
     v2 = None
     for line in read_text(mountinfo).splitlines():
@@ -41,7 +47,10 @@ def mounted(mountinfo: str = "/proc/self/mountinfo") -> Hierarchies:
         kind, _, rest = right.partition(" ")
         if not separator or not kind.startswith("cgroup"):
             continue
-        point = _unescape(left.split(" ")[4])
+        fields = left.split(" ")
+        if "ro" in fields[5].split(","):
+            continue
+        point = _unescape(fields[4])
         if kind == "cgroup2":
             v2 = v2 or point
             continue

@@ -205,7 +205,7 @@ _host: list[spec.Host] = []
 def host_facts() -> spec.Host:
     """What plans depend on, asked once per process; a process that forks many runtimes calls it before."""
     if not _host:
-        rootfs.has_mount_api()
+        rootfs.has_appended_layers()
         process.bounding_set()
         process.known_set()
         _host.append(spec.Host.probe(cgroups.host_hierarchies()))

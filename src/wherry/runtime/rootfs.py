@@ -34,6 +34,7 @@ PROC_FILES = frozenset(
 )
 
 _api: list[bool] = []
+_appending: list[bool] = []
 
 
 def has_mount_api() -> bool:
@@ -41,6 +42,31 @@ def has_mount_api() -> bool:
     if not _api:
         _api.append(m.has_mount_api())
     return _api[0]
+
+
+def has_appended_layers() -> bool:
+    """Whether overlay takes its layers one by one ("lowerdir+", Linux 6.8), asked once per process: call it before
+    forking. Nothing is mounted, so a kernel that lacks it does not complain in its log."""
+    if not _appending:
+        _appending.append(has_mount_api() and _takes_appended_layers())
+    return _appending[0]
+
+
+def _takes_appended_layers() -> bool:
+    fd = -1
+    try:
+        fd = m.fsopen("overlay")
+        try:
+            m.fsconfig_flag(fd, "no-such-option")
+        except OSError:
+            m.fsconfig_string(fd, "lowerdir+", "/")
+            return True
+        return False  # before Linux 6.5 any option is taken here, and only the mount tells
+    except OSError:
+        return False
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 def attach_filesystem(target: int, fstype: str, source: str, options: MountOptions, attributes: int) -> int:
@@ -81,21 +107,16 @@ def attach_overlay(
 ) -> int:
     """Mount an overlay of the layers `lower` (top first) and the writable `upper`, or of `lower` alone; return a
     descriptor of its root."""
-    try:
-        fd = detached_overlay(lower, upper, work, options) if has_mount_api() else -1
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        fd = -1  # before Linux 6.5 there is no "lowerdir+"; the old call decides whether anything else is wrong
-    if fd >= 0:
+    if has_appended_layers():
+        fd = detached_overlay(lower, upper, work, options)
         m.move_mount(fd, target)
         return fd
-    m.mount("overlay", m.fd_path(target), "overlay", 0, _overlay_data(lower, upper, work, options))
+    m.mount("overlay", m.fd_path(target), "overlay", 0, overlay_data(lower, upper, work, options))
     return _through_parent(target)
 
 
 def detached_overlay(lower: tuple[str, ...], upper: str, work: str, options: tuple[tuple[str, str | None], ...]) -> int:
-    """An overlay mounted nowhere yet (Linux 6.5, "lowerdir+": any number of layers). Raises OSError."""
+    """An overlay mounted nowhere yet, of any number of layers (see `has_appended_layers`). Raises OSError."""
     settings: list[tuple[str, str | None]] = [("source", "overlay")]
     settings += [("lowerdir+", layer) for layer in lower]
     if upper:
@@ -118,7 +139,8 @@ def _short(pair: tuple[str, str | None], held: list[int]) -> tuple[str, str | No
     return key, m.fd_path(held[-1])
 
 
-def _overlay_data(lower: tuple[str, ...], upper: str, work: str, options: tuple[tuple[str, str | None], ...]) -> str:
+def overlay_data(lower: tuple[str, ...], upper: str, work: str, options: tuple[tuple[str, str | None], ...]) -> str:
+    """The options of an overlay as mount(2) takes them."""
     parts = ["lowerdir=" + ":".join(_escaped(layer) for layer in lower)]
     if upper:
         parts += [f"upperdir={_escaped(upper)}", f"workdir={_escaped(work)}"]

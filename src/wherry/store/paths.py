@@ -10,8 +10,9 @@ DATA ROOT (/var/lib/wherry, 0710)                 survives reboots
 ├── layers/
 │   ├── <hex of diffID>/     an unpacked layer, complete; shared by all images and containers; read-only by habit
 │   └── .new-*/              layers being unpacked; garbage at start
+├── vfs/<hex of image id>/   without overlay: the layers of one image merged
 ├── containers/<id>/         0710; made by create, renamed into trash/ by rm
-│   ├── upper/, work/        the container's own layer (overlay)
+│   ├── upper/, work/        the container's own layer (overlay); without overlay upper/ is its whole root file system
 │   ├── hostname, hosts, resolv.conf     bind-mounted into the container
 │   ├── <id>-json.log[.N[.gz]]           the log, written by the monitor
 │   ├── exit.json            the last exit, fsynced by the monitor before anything is torn down
@@ -103,6 +104,10 @@ class Paths:
     def new_layer(self) -> Path:
         """A free name for a layer being unpacked."""
         return self.layers / f".new-{secrets.token_hex(8)}"
+
+    @property
+    def vfs(self) -> Path:
+        return self.data_root / "vfs"
 
     @property
     def containers(self) -> Path:

@@ -23,14 +23,14 @@ async def list_(ctx: Context) -> Response:
 
 async def inspect(ctx: Context) -> Response:
     image, layers = await ctx.engine.run_blocking(_find, ctx)
-    return json_response(shapes.inspect(image, layers, ctx.version))
+    return json_response(shapes.inspect(image, layers, ctx.version, ctx.engine.images.driver.name))
 
 
 def _find(ctx: Context) -> tuple[Image, list[str]]:
     """The image and its unpacked layers; none when they are damaged, which must not hide the image."""
     image = ctx.engine.images.resolve(ctx.name)
     try:
-        return image, ctx.engine.images.lower_dirs(image)
+        return image, ctx.engine.images.layer_dirs(image)
     except Internal:
         return image, []
 

@@ -144,7 +144,9 @@ def _health_result(result: HealthResult) -> dict[str, Any]:
     return times | {"ExitCode": result.exit_code, "Output": result.output}
 
 
-def _graph_driver(record: Container, data_dir: str, rootfs: str) -> dict[str, str]:
+def _graph_driver(record: Container, data_dir: str, rootfs: str) -> dict[str, str] | None:
+    if record.driver == "vfs":
+        return None
     return {
         "ID": record.id,
         "LowerDir": ":".join(record.lower_dirs),

@@ -54,8 +54,8 @@ def summary(image: Image, version: Version) -> dict[str, Any]:
     return entry
 
 
-def inspect(image: Image, layer_dirs: list[str], version: Version) -> dict[str, Any]:
-    """GET /images/{name}/json. `layer_dirs` are the unpacked layers, top first."""
+def inspect(image: Image, layer_dirs: list[str], version: Version, driver: str = "overlay2") -> dict[str, Any]:
+    """GET /images/{name}/json. `layer_dirs` are the unpacked layers, top first; `driver` is that of new containers."""
     shown: dict[str, Any] = {
         "Id": image.id,
         "RepoTags": image.repo_tags,
@@ -78,7 +78,7 @@ def inspect(image: Image, layer_dirs: list[str], version: Version) -> dict[str, 
     if version < (1, 44):
         shown["VirtualSize"] = image.size
     return shown | {
-        "GraphDriver": {"Data": _graph_driver(layer_dirs), "Name": "overlay2"},
+        "GraphDriver": {"Data": None if driver == "vfs" else _graph_driver(layer_dirs), "Name": driver},
         "RootFS": {"Type": "layers", "Layers": image.diff_ids},
         "Metadata": {"LastTagTime": rfc3339(image.tagged_ns)},
         "Config": _config(image.config, version),

@@ -24,6 +24,16 @@ Life cycle of a root file system, for the layers of one image, top first:
 
 The overlay driver does nothing there. A host without overlay (or a driver for another kind of store) makes one merged
 tree per image instead and returns that.
+
+Life cycle of a container's own directory, `upper`:
+
+    driver.prepare(lower, upper)              at create: fills the new, empty directory with what it must hold, durably
+    driver.stacked                            whether `upper` goes on top of `lower` in an overlay mount when the
+                                              container starts, or is the whole root file system by itself
+    (the caller deletes the directory when the container is removed)
+
+What a container changed is in a stacked `upper` in overlay's form; otherwise `compare.changes(lower, upper)` tells.
+A container keeps the driver it was made with; the layers are the same for all drivers.
 """
 
 import os
@@ -37,6 +47,8 @@ class Driver(Protocol):
     """Turns layers into the lower directories of a root file system."""
 
     name: str
+    """as GET /info shows it"""
+    stacked: bool
 
     def lower(self, key: str, layers: list[Path]) -> list[Path]:
         """The directories to stack for an image `key` (its id) with `layers`, top first; made if need be, durable.
@@ -49,6 +61,11 @@ class Driver(Protocol):
 
     def keys(self) -> set[str]:
         """The keys for which something is kept."""
+        ...
+
+    def prepare(self, lower: list[Path], upper: Path) -> None:
+        """Fill `upper`, the new and empty directory of a container of the image whose `lower` this is. On disk when
+        it returns. Raises OSError and `Unavailable` (no space); the caller deletes the directory then."""
         ...
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 class OverlayDriver:
     """Lower directories are the layers themselves."""
 
-    name = "overlay"
+    name = "overlay2"
+    stacked = True
 
     def lower(self, key: str, layers: list[Path]) -> list[Path]:
         """The layers, top first."""
@@ -14,6 +15,9 @@ class OverlayDriver:
 
     def release(self, key: str) -> None:
         """Nothing is kept per image."""
+
+    def prepare(self, lower: list[Path], upper: Path) -> None:
+        """Nothing: it begins empty."""
 
     def keys(self) -> set[str]:
         """None."""

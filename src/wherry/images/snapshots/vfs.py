@@ -1,4 +1,4 @@
-"""The vfs driver: one merged copy per image, for hosts whose kernel or file system has no overlay.
+"""The vfs driver: a merged copy per image and one per container, where kernel or file system have no overlay.
 
 Slow and large, but it needs nothing of the kernel: layers are copied on top of each other, lowest first, and
 overlay's whiteouts and opaque marks are carried out. Copies are reflinks where the file system can.
@@ -8,9 +8,12 @@ import errno
 import os
 import secrets
 import stat
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from wherry.images.archive.extract import OPAQUE_XATTR, OPAQUE_XATTR_UNPRIVILEGED
+from wherry.images.snapshots.base import SpaceGuard
 from wherry.images.snapshots.layers import sync_file_system
 from wherry.store.atomic import sync_directory
 from wherry.store.trees import delete_tree
@@ -24,18 +27,27 @@ class VfsDriver:
     """Merged trees in `root/<key's hex>`."""
 
     name = "vfs"
+    stacked = False
 
     def __init__(self, root: Path) -> None:
         """`root`: a directory of the driver's own, made if missing."""
         self._root = root
+        self._lock = threading.Lock()
         root.mkdir(mode=0o700, exist_ok=True)
 
     def lower(self, key: str, layers: list[Path]) -> list[Path]:
         """The one merged directory."""
         target = self._root / key.removeprefix("sha256:")
-        if not target.is_dir():
-            self._build(target, layers)
+        with self._lock:
+            if not target.is_dir():
+                self._build(target, layers)
         return [target]
+
+    def prepare(self, lower: list[Path], upper: Path) -> None:
+        """A copy of the whole."""
+        for tree in reversed(lower):
+            _merge_paths(tree, upper)
+        sync_file_system(upper)
 
     def release(self, key: str) -> None:
         """Delete the merged directory."""
@@ -74,7 +86,7 @@ def _merge_paths(layer: Path, target: Path) -> None:
     try:
         target_fd = os.open(target, _DIR_FLAGS)
         try:
-            _Merge().directory(source_fd, target_fd)
+            _Merge(SpaceGuard(target)).directory(source_fd, target_fd)
         finally:
             os.close(target_fd)
     finally:
@@ -84,7 +96,9 @@ def _merge_paths(layer: Path, target: Path) -> None:
 class _Merge:
     """Copies one layer over a tree; remembers inodes with several names, so that they keep being one file."""
 
-    def __init__(self) -> None:
+    def __init__(self, spend: Callable[[int], None]) -> None:
+        """`spend(length)`: before each file's content is copied; raises when there is no room."""
+        self._spend = spend
         self._links: dict[tuple[int, int], str] = {}
 
     def directory(self, source: int, target: int) -> None:
@@ -122,6 +136,7 @@ class _Merge:
             os.link(self._links[inode], name, dst_dir_fd=target, follow_symlinks=False)
             return
         if stat.S_ISREG(status.st_mode):
+            self._spend(status.st_size)
             _copy_regular(source, target, name, status)
         elif stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)

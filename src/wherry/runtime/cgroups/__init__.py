@@ -10,6 +10,7 @@ A `Cgroup` holds no descriptors and no state besides its path: any process may o
 """
 
 from wherry.linux import cgroupfs
+from wherry.runtime.cgroups.absent import NoCgroup
 from wherry.runtime.cgroups.base import Cgroup
 from wherry.runtime.cgroups.features import Features, detect
 from wherry.runtime.cgroups.v1 import LegacyCgroup
@@ -28,7 +29,7 @@ def host_hierarchies() -> cgroupfs.Hierarchies:
 def open_cgroup(path: str, hierarchies: cgroupfs.Hierarchies | None = None) -> Cgroup:
     """The cgroup at `path`, relative to the root of the mounted hierarchies ("/wherry/<id>"; it need not exist), with
     the driver that this host's mounts (or `hierarchies`) call for. Raises ValueError for a path that is empty or
-    climbs, FileNotFoundError without any cgroup mount."""
+    climbs."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or ".." in parts:
         raise ValueError(f"invalid cgroup path {path!r}")
@@ -36,9 +37,7 @@ def open_cgroup(path: str, hierarchies: cgroupfs.Hierarchies | None = None) -> C
     clean = "/" + "/".join(parts)
     if mounts.unified:
         return UnifiedCgroup(clean, mounts)
-    if mounts.v1:
-        return LegacyCgroup(clean, mounts)
-    raise FileNotFoundError(2, "no cgroup hierarchy is mounted", "/sys/fs/cgroup")
+    return LegacyCgroup(clean, mounts) if mounts.usable else NoCgroup(clean)
 
 
 def features() -> Features:

@@ -83,13 +83,13 @@ def kill_all(directory: str, *, patience_s: float = 10.0) -> None:
     """SIGKILL the processes of a cgroup `directory` and below, again and again until none is left (they may fork
     meanwhile). Zombies leave when their parent reaps them, which may be the caller: they do not count."""
     deadline = time.monotonic() + patience_s
-    while living := [pid for pid in cgroupfs.processes(directory) if pid and _signal(pid)]:
+    while living := [pid for pid in cgroupfs.processes(directory) if pid and kill_one(pid)]:
         if time.monotonic() > deadline:
             raise TimeoutError(f"processes {living} of {directory} did not end within {patience_s} s of SIGKILL")
         time.sleep(0.001)
 
 
-def _signal(pid: int) -> bool:
+def kill_one(pid: int) -> bool:
     """Kill; False when the process is gone or a zombie."""
     try:
         os.kill(pid, signal.SIGKILL)
