@@ -10,7 +10,7 @@ net-admin  without CAP_NET_ADMIN: no links, no rules
 import os
 import sys
 
-from wherry.linux import caps, prctl
+from wherry.linux import caps
 from wherry.linux import mounts as m
 from wherry.linux import namespaces as ns
 from wherry.linux.seccomp import load_filter
@@ -43,7 +43,7 @@ def take_away(what: str) -> None:
         load_filter(compile_profile(WITHOUT_NETFILTER))
         return
     if what == "net-admin":
-        prctl.drop_bounding(caps.number("CAP_NET_ADMIN"))
+        caps.drop_bounding(caps.mask(["CAP_NET_ADMIN"]))
         return
     ns.unshare(ns.CLONE_NEWNS)
     m.mount("", "/", "", m.MS_PRIVATE | m.MS_REC)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from tests.images.mkimg import archive, directory, file, hardlink, header, symlink
 from tests.images.test_extract import unpack
 from wherry.images.archive.extract import LayerExtractor
+from wherry.images.snapshots.compare import ADDED, DELETED, MODIFIED, changes, written
 from wherry.images.snapshots.overlay import OverlayDriver
 from wherry.images.snapshots.vfs import VfsDriver
 
@@ -176,3 +178,32 @@ def test_the_unprivileged_opaque_mark(tmp_path):
     finally:
         os.close(fd)
     assert os.listxattr(tmp_path / "d") == ["user.overlay.opaque"]
+
+
+def test_what_a_container_changed_in_its_copy(tmp_path, layers):
+    """The cases of Docker's ChangesDirs, on a copy that `prepare` made."""
+    driver = VfsDriver(tmp_path / "vfs")
+    (lower,) = driver.lower("sha256:" + "5" * 64, layers)
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    driver.prepare([lower], upper)
+    assert list(changes(lower, upper)) == []
+    assert os.lstat(upper / "etc/keep").st_ino != os.lstat(lower / "etc/keep").st_ino
+    (upper / "etc/keep").unlink()
+    (upper / "etc/replaced").write_text("333")
+    os.chmod(upper / "wiped", 0o700)
+    (upper / "made" / "deep").mkdir(parents=True)
+    (upper / "made" / "deep" / "file").write_text("four")
+    shutil.rmtree(upper / "opaque")
+    (upper / "opaque").write_text("a file now")
+    assert [(change.path, change.kind) for change in changes(lower, upper)] == [
+        ("/etc", MODIFIED),
+        ("/etc/keep", DELETED),
+        ("/etc/replaced", MODIFIED),
+        ("/made", ADDED),
+        ("/made/deep", ADDED),
+        ("/made/deep/file", ADDED),
+        ("/opaque", MODIFIED),
+        ("/wiped", MODIFIED),
+    ]
+    assert written(lower, upper) == len("333" + "four" + "a file now")

@@ -21,6 +21,7 @@ from wherry.engine.model import (
     from_wire,
     to_wire,
 )
+from wherry.engine.oci import confine_without_devices
 from wherry.engine.validate import check_config, check_host_config
 from wherry.errors import InvalidArgument, NotFound, Unimplemented
 from wherry.failpoint import hit
@@ -77,6 +78,7 @@ async def _create(
     check_config(config)
     warnings = check_host_config(config, host, engine.config)
     warnings += check_limits(host, engine.limits)
+    confine_without_devices(host, engine.limits)
     networks = _networks(config, host, networking, warnings)
     image = await engine.run_blocking(_find_image, engine, config.Image, platform) if config.Image else None
     config = _merged(config, image)
@@ -260,7 +262,7 @@ def _fill_defaults(engine: "Engine", config: ContainerConfig, host: HostConfig, 
         host.MaskedPaths = list(defaults.masked_paths())
     if host.ReadonlyPaths is None and not host.Privileged:
         host.ReadonlyPaths = list(defaults.READONLY_PATHS)
-    if host.OomKillDisable is None:
+    if host.OomKillDisable is None and engine.limits.oom_kill_disable:
         host.OomKillDisable = False
     if host.PidsLimit is not None and host.PidsLimit <= 0:
         host.PidsLimit = None

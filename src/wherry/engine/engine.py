@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from wherry.engine import containers as container_tables
-from wherry.engine import exits, restore, specs, storage, tending
+from wherry.engine import exits, host_limits, restore, specs, storage, tending
 from wherry.engine.config import EngineConfig
 from wherry.engine.containers import ContainerStore, Entry
 from wherry.engine.events import EventBus
@@ -109,6 +109,8 @@ class Engine:
             engine.network = NetworkService(db, paths, engine._network_options())
             await engine._start_parts()
             storage.report_unusable(engine)
+            for text in [*host_limits.missing(engine.limits), *engine.network.warnings]:
+                engine.warn(text)
             await restore.restore(engine)
             engine._tending = asyncio.create_task(tending.tend(engine))
         except BaseException:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import wherry
-from wherry.runtime.cgroups import features, host_hierarchies
+from wherry.runtime.cgroups import host_hierarchies
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -86,7 +86,7 @@ _CONSTANT: dict[str, Any] = {
 def _system(engine: "Engine") -> dict[str, Any]:
     """What the host says; reads files."""
     unified = host_hierarchies().unified
-    have = features()
+    have = engine.limits
     uname = os.uname()
     security = ["name=seccomp,profile=" + (engine.config.seccomp_profile or "builtin")]
     if unified:
@@ -154,7 +154,7 @@ def _warnings(engine: "Engine", system: dict[str, Any]) -> list[str]:
     for field, what in _LIMITS:
         if not system[field] and not (unified and field in _LEGACY_ONLY):
             found.append(f"WARNING: No {what} support")
-    have = features()
+    have = engine.limits
     for field, unified_name, legacy_name in _IO_LIMITS:
         name = unified_name if unified else legacy_name
         if name and not getattr(have, field):

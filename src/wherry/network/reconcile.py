@@ -22,7 +22,7 @@ class Reconciler:
         pins: str,
         network: BridgeNetwork | None,
         route: RouteSocket,
-        ruleset: Ruleset,
+        ruleset: Ruleset | None,
         ports: PortAllocator,
         attaching: set[str],
         detach: Callable[[str], None],
@@ -43,7 +43,8 @@ class Reconciler:
         found += self._namespaces(live, dry_run=dry_run)
         found += self._bridge(dry_run=dry_run)
         found += self._links(dry_run=dry_run)
-        found += self._ruleset.problems() if dry_run else self._ruleset.repair()
+        if self._ruleset:
+            found += self._ruleset.problems() if dry_run else self._ruleset.repair()
         return found + self.hold_ports(dry_run=dry_run)
 
     def _rows(self, live: Callable[[], set[str]], *, dry_run: bool) -> list[str]:

@@ -4,6 +4,7 @@ Every change writes its rows first and then acts on the kernel; what it makes is
 that `reconcile` finds whatever a crash left between the two, and tells or undoes it.
 """
 
+import errno
 import ipaddress
 import logging
 import os
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wherry import failpoint
-from wherry.errors import Internal, InvalidArgument, NotFound, WherryError
+from wherry.errors import Internal, InvalidArgument, NotFound, Unavailable, WherryError
 from wherry.linux import netns
 from wherry.linux.nftables import NftSocket
 from wherry.linux.rtnetlink import RouteSocket
@@ -33,6 +34,8 @@ __all__ = ["MIGRATIONS", "NetworkService"]
 
 log = logging.getLogger(__name__)
 
+_LACKING = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES, errno.EROFS)
+"""How a kernel says that it has not got something, or not for us."""
 _FAILED = "failed to set up container networking"
 
 
@@ -48,6 +51,11 @@ class NetworkService:
         self._addresses = AddressAllocator()
         self._ports = PortAllocator()
         self._bridge: BridgeNetwork | None = None
+        self._unavailable = ""
+        """Why there is no bridge although one is wanted; "" otherwise."""
+        self._kernel: NftSocket | None = None
+        self._ruleset: Ruleset | None = None
+        """The firewall; None when it is not ours to manage."""
         self._attaching: set[str] = set()
         self._started = False
 
@@ -58,16 +66,26 @@ class NetworkService:
         `warnings` tells what is not as it should be. Idempotent. Raises `WherryError` or OSError."""
         if not self._started:
             self._route = RouteSocket()
-            self._kernel = NftSocket()
             self._cleaner = Cleaner(self._route)
-            self._ruleset = Ruleset(self._kernel)
         self._started = True
         self.warnings = []
         self.records.ensure_predefined()
-        if self.options.bridge != "none":
+        self._unavailable = ""
+        if self.options.bridge == "none":
+            return
+        try:
             self._start_bridge()
+        except OSError as error:
+            if error.errno not in _LACKING:
+                raise
+            self._bridge, self._unavailable = None, f"the bridge network is not available: {_lacking(error)}"
+            others = "host" if error.errno == errno.EPERM else "none and host"
+            self.warnings.append(f"{self._unavailable}. Containers of --network {others} run all the same")
 
     def _start_bridge(self) -> None:
+        if self.options.iptables and self._ruleset is None:
+            self._kernel = NftSocket()
+            self._ruleset = Ruleset(self._kernel)
         lock = netns.lock()  # another engine that starts now must see our bridge and subnet, or we its
         try:
             network = self._make_bridge()
@@ -75,7 +93,7 @@ class NetworkService:
             os.close(lock)
         self._bridge = network
         uplinks = setup.enable_forwarding(self._route, self.records, network.bridge) if self.options.ip_forward else ()
-        if self.options.iptables:
+        if self._ruleset and self._kernel:
             self._ruleset.apply(self._firewall_state(network, uplinks), self.records.ports())
             self._ruleset.watch()
             self.warnings += foreign.obstacles(self._kernel)
@@ -104,7 +122,8 @@ class NetworkService:
                 f"and is {new.bridge} with {new.subnet}"
             )
         if old.bridge != new.bridge:
-            self._ruleset.remove_other(f"wherry-{old.bridge}", old.bridge)
+            if self._ruleset:
+                self._ruleset.remove_other(f"wherry-{old.bridge}", old.bridge)
             if old.owned:
                 bridge.remove(self._route, old)
 
@@ -118,14 +137,18 @@ class NetworkService:
         if not self._started:
             return
         self._cleaner.flush()
-        self._ruleset.unwatch()
+        if self._ruleset:
+            self._ruleset.unwatch()
         self._ports.release_all()
         if not self.records.endpoints():
-            self._ruleset.remove()
+            if self._ruleset:
+                self._ruleset.remove()
             if self._bridge and self._bridge.owned:
                 bridge.remove(self._route, self._bridge)
         self._route.close()
-        self._kernel.close()
+        if self._kernel:
+            self._kernel.close()
+        self._kernel = self._ruleset = None
         self._bridge = None
         self._started = False
 
@@ -147,6 +170,8 @@ class NetworkService:
 
     def _attach(self, request: AttachRequest) -> Endpoint:
         row = self.records.network(request.network)
+        if row.driver == "bridge" and self._unavailable:
+            raise Unavailable(self._unavailable)
         if row.driver == "bridge" and self._bridge is None:
             raise NotFound(f"network {request.network} not found")
         wishes = [] if row.driver == "null" else self._wishes(request)
@@ -165,9 +190,12 @@ class NetworkService:
         return endpoint
 
     def _wishes(self, request: AttachRequest) -> list[Binding]:
-        return parse_bindings(
+        wishes = parse_bindings(
             request.bindings, request.exposed, publish_all=request.publish_all, default_ip=self.options.ip
         )
+        if wishes and self._ruleset is None:
+            raise InvalidArgument("ports cannot be published: the daemon runs with --iptables=false")
+        return wishes
 
     def _endpoint(self, request: AttachRequest, row: NetworkRow) -> Endpoint:
         """A new endpoint without address and ports. Raises `InvalidArgument`."""
@@ -215,11 +243,10 @@ class NetworkService:
         endpoints.create(endpoint, self._bridge, self._route, link.number, icc=self.options.icc)
 
     def _publish(self, endpoint: Endpoint, published: list[PublishedPort]) -> None:
-        if not published:
+        if not published or self._ruleset is None:
             return
-        if self.options.iptables:
-            self._ruleset.publish(published)
-            flows.forget_others(published)
+        self._ruleset.publish(published)
+        flows.forget_others(published)
         failpoint.hit("network.attach.published")
         try:
             self._ports.claim(endpoint.container_id)
@@ -238,7 +265,8 @@ class NetworkService:
         found = self.records.endpoints(container_id)
         self._ports.release(container_id)
         published = self.records.ports(container_id)
-        self._ruleset.unpublish(published)
+        if self._ruleset:
+            self._ruleset.unpublish(published)
         failpoint.hit("network.detach.unpublished")
         netns.delete(str(self._paths.netns_pin(container_id)))
         failpoint.hit("network.detach.unpinned")
@@ -311,3 +339,17 @@ def _list_ports(endpoint: Endpoint, published: list[PublishedPort]) -> None:
 def _programming(endpoint: Endpoint, error: object) -> str:
     where = f"driver failed programming external connectivity on endpoint {endpoint.name} ({endpoint.id})"
     return f"{_FAILED}: {where}: {error}"
+
+
+def _lacking(error: OSError) -> str:
+    """What a host lacks on which the bridge could not be made, and how to mend it."""
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return f"making links and firewall rules is not permitted (wherryd needs CAP_NET_ADMIN): {error}"
+    if error.errno == errno.EROFS:
+        return f"the kernel's settings are read-only (mount /proc/sys writably): {error}"
+    if error.errno in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+        return (
+            "the kernel has no nf_tables (modprobe nf_tables nfnetlink, or give --iptables=false for a bridge without "
+            f"published ports and without a way out): {error}"
+        )
+    return f"the kernel lacks bridges, veth pairs or nf_tables (modprobe bridge veth nf_tables): {error}"

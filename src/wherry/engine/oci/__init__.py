@@ -9,11 +9,12 @@ from wherry.engine.oci.config import build_config
 from wherry.engine.oci.input import ContainerSpecInput
 from wherry.engine.oci.resources import resources_of, update_resources
 from wherry.engine.oci.security import exec_process
-from wherry.engine.oci.support import discard_unsupported
+from wherry.engine.oci.support import confine_without_devices, discard_unsupported
 
 __all__ = [
     "ContainerSpecInput",
     "build_config",
+    "confine_without_devices",
     "discard_unsupported",
     "exec_process",
     "resources_of",

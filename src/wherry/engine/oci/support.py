@@ -7,6 +7,7 @@ from wherry.engine.model import HostConfig
 from wherry.errors import InvalidArgument
 from wherry.runtime.cgroups.features import Features
 
+_NO_DEVICES = "this host has no devices cgroup"
 _UNMOUNTED = "or the cgroup is not mounted"
 
 
@@ -14,6 +15,22 @@ def discard_unsupported(host: HostConfig, features: Features) -> list[str]:
     """Take out of `host` what `features` says this host cannot do; returns the warnings for the client. Raises
     InvalidArgument for what Docker refuses instead."""
     return _memory(host, features) + _cpu(host, features) + _block_io(host, features)
+
+
+def confine_without_devices(host: HostConfig, features: Features) -> None:
+    """Without the devices cgroup nothing watches which devices are opened: so that the container has only those it is given, it makes none. Raises
+    InvalidArgument for what cannot be held."""
+    if features.devices or host.Privileged:
+        return
+    if {name.upper().removeprefix("CAP_") for name in host.CapAdd or ()} & {"MKNOD"}:
+        raise InvalidArgument(f"CAP_MKNOD cannot be added: {_NO_DEVICES}, so it would open every device of the host")
+    if host.DeviceCgroupRules:
+        raise InvalidArgument(f"device cgroup rules cannot be set: {_NO_DEVICES}")
+    for device in host.Devices or ():
+        if set(device.CgroupPermissions or "rwm") != set("rwm"):
+            raise InvalidArgument(f"access to {device.PathOnHost} cannot be limited: {_NO_DEVICES}")
+    if "MKNOD" not in (host.CapDrop or ()):
+        host.CapDrop = [*(host.CapDrop or ()), "MKNOD"]
 
 
 def _memory(host: HostConfig, features: Features) -> list[str]:

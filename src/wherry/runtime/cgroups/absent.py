@@ -61,7 +61,7 @@ class NoCgroup(Cgroup):
         return {}
 
     def oom_events(self) -> tuple[int, Callable[[], int]]:
-        raise OSError(2, _NONE, "/sys/fs/cgroup")
+        raise FileNotFoundError(2, _NONE)
 
     def remove(self) -> None:
         """Nothing was made."""

@@ -71,7 +71,7 @@ class Cgroup:
     def oom_events(self) -> tuple[int, Callable[[], int]]:
         """(fd, count): `fd` becomes readable when memory ran out in the cgroup (read and discard up to 4096 bytes,
         close it at the end); `count()` is how many processes the OOM killer took so far, 0 when the cgroup is gone.
-        Raises OSError when the host has no memory controller."""
+        Raises FileNotFoundError when the host has no memory controller, OSError."""
         raise NotImplementedError
 
     def remove(self) -> None:

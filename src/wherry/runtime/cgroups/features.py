@@ -27,6 +27,7 @@ class Features(NamedTuple):
     blkio_write_bps: bool
     blkio_read_iops: bool
     blkio_write_iops: bool
+    devices: bool
 
 
 def detect(hierarchies: cgroupfs.Hierarchies) -> Features:
@@ -56,6 +57,7 @@ def _legacy(points: dict[str, str]) -> Features:
         blkio_write_bps=has("blkio", "blkio.throttle.write_bps_device"),
         blkio_read_iops=has("blkio", "blkio.throttle.read_iops_device"),
         blkio_write_iops=has("blkio", "blkio.throttle.write_iops_device"),
+        devices=has("devices"),
     )
 
 
@@ -80,6 +82,7 @@ def _unified(point: str) -> Features:
         blkio_write_bps=io,
         blkio_read_iops=io,
         blkio_write_iops=io,
+        devices=True,
     )
 
 

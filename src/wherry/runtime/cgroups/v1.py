@@ -301,7 +301,9 @@ class LegacyCgroup(Cgroup):
         return statistics.legacy(self._dirs)
 
     def oom_events(self) -> tuple[int, Callable[[], int]]:
-        directory = self._directory("memory", "OOM notification")
+        if "memory" not in self._dirs:
+            raise FileNotFoundError(errno.ENOENT, "cgroup controller 'memory' is not mounted on this host")
+        directory = self._dirs["memory"]
         event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)

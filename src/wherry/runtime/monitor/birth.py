@@ -319,6 +319,8 @@ def _watch_oom(cgroup: Cgroup | None, warnings: list[str]) -> int:
         return -1
     try:
         return cgroup.oom_events()[0]
+    except FileNotFoundError:  # no memory controller here, as the daemon has told
+        return -1
     except OSError as error:
         warnings.append(f"out-of-memory events are not seen: {error.strerror}")
         return -1
