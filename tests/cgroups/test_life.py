@@ -136,9 +136,27 @@ def test_paths_that_climb_are_refused(path, hierarchies):
         open_cgroup(path, hierarchies)
 
 
-def test_no_mount_is_said(hierarchies):
+@pytest.mark.parametrize("named", [{}, {"name=systemd": "/sys/fs/cgroup/systemd"}])
+def test_without_controllers_there_are_no_limits(named):
+    cgroup = open_cgroup("/x", cgroupfs.Hierarchies(named, None))
+    assert cgroup.create({"memory": {"limit": 0}, "devices": [{"allow": False}]}) == []
+    assert (cgroup.exists(), cgroup.frozen(), cgroup.pids(), cgroup.stats()) == (False, False, [], {})
+    with pytest.raises(ValueError, match="cannot set limits of memory, pids: no writable cgroup hierarchy is mounted"):
+        cgroup.create({"memory": {"limit": 1 << 20}, "pids": {"limit": 5}})
+    with pytest.raises(ValueError, match="cannot freeze"):
+        cgroup.freeze()
     with pytest.raises(FileNotFoundError):
-        open_cgroup("/x", cgroupfs.Hierarchies({}, None))
+        cgroup.oom_events()
+    cgroup.kill()
+    cgroup.remove()
+
+
+def test_a_read_only_hierarchy_is_none(tmp_path):
+    (tmp_path / "mountinfo").write_text(
+        "30 23 0:26 / /sys/fs/cgroup/memory ro,nosuid - cgroup cgroup rw,memory\n"
+        "31 23 0:27 / /sys/fs/cgroup/pids rw,nosuid - cgroup cgroup rw,pids\n"
+    )
+    assert cgroupfs.mounted(str(tmp_path / "mountinfo")) == ({"pids": "/sys/fs/cgroup/pids"}, None)
 
 
 def test_a_root_with_processes_makes_room(cgroup, spawn, need, hierarchies):

@@ -4,11 +4,15 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from tests.cli.fake_engine import FakeEngine
 from tests.cli.output_cases import routes
+from wherry.cli.docker_commands import NAMES
+from wherry.cli.main import run
+from wherry.cli.registry import BY_NAME
 
 HEAVY = {
     "argparse",
@@ -133,3 +137,22 @@ def test_a_broken_configuration_is_warned_of(tmp_path, monkeypatch, wherry):
     assert out
     assert err.startswith(f"WARNING: Error loading config file: {tmp_path}/config.json: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["build", "."], ["checkpoint", "ls"], ["checkpoint"], ["bake"]])
+def test_commands_that_only_docker_has_are_named(words, capfd):
+    """Neither unknown nor ignored; the list is that of the documentation."""
+    if any(BY_NAME.get(name) for name in (words[0], " ".join(words[:2]))):
+        pytest.skip("wherry has it by now")
+    assert run(words) == 1
+    said = capfd.readouterr().err
+    assert f"wherry: '{words[0]}" in said
+    assert "is a Docker command that wherry does not have yet" in said
+    assert run(["nonesuch"]) == 1
+    assert "unknown command: wherry nonesuch" in capfd.readouterr().err
+
+
+def test_the_list_of_dockers_commands_is_that_of_the_documentation():
+    table = Path(__file__).parents[2] / "docs/docker/commands.tsv"
+    lines = table.read_text().splitlines()
+    assert {line.split("\t")[0] for line in lines if line and not line.startswith("#")} == NAMES

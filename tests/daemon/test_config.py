@@ -1,6 +1,7 @@
 """The daemon's configuration: flags, file, and what is refused."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from wherry.daemon import config
 from wherry.daemon.options import OPTIONS, parse_bytes, parse_flags, usage
 from wherry.engine.config import EngineConfig
 from wherry.errors import InvalidArgument
+from wherry.runtime import reaper
 
 
 def load(*words, file=None):
@@ -137,3 +139,18 @@ def test_no_option_is_ignored():
 def test_usage_names_every_option():
     text = usage()
     assert all(f"--{option.flag}" in text for option in OPTIONS)
+
+
+def test_the_init_is_checked(tmp_path):
+    script = tmp_path / "init"
+    for prepare, text in (
+        (lambda: None, "no such file"),
+        (lambda: script.write_text("#!/bin/sh"), "not executable"),
+        (lambda: script.chmod(0o755), "not an ELF program"),
+    ):
+        prepare()
+        with pytest.raises(InvalidArgument, match=f"--init-path {script}: {text}"):
+            load("--init-path", str(script))
+    assert load("--init-path", reaper.path())["init-path"]
+    assert config.init_warning(reaper.path()) == ""
+    assert "is not static: containers whose image has no /" in config.init_warning(os.path.realpath("/usr/bin/env"))

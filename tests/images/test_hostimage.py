@@ -128,6 +128,7 @@ def test_what_is_missing_is_named(tmp_path):
             build(program)
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
     with pytest.raises(MissingError, match="/no/such/interpreter"):
         build(str(script))
     with pytest.raises(MissingError, match="not on this host"):
@@ -170,3 +171,9 @@ def test_search_paths(tmp_path):
     assert found[0] == "/first"
     assert found[-1] == "/opt/lib"
     assert "relative" not in found
+
+
+def test_a_file_that_is_no_program_is_refused(tmp_path):
+    (tmp_path / "notes").write_text("not to be run")
+    with pytest.raises(MissingError, match="notes: not executable: a file that is no program goes in by --with"):
+        Collector(Tree()).program(str(tmp_path / "notes"))

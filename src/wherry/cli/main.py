@@ -115,12 +115,25 @@ def _command(words: Sequence[str], flags: dict[str, object]) -> int:
 def _no_command(words: Sequence[str]) -> int:
     if words[0] in GROUPS and (len(words) == 1 or words[1] in ("--help", "-h")):
         return _help(words[:1], 2 if len(words) == 1 else 1)
+    _refuse_missing(words)
     if words[0] not in GROUPS:
         raise StatusError(f"wherry: unknown command: wherry {words[0]}\n\nRun 'wherry --help' for more information")
     path = f"wherry {words[0]}"
     raise StatusError(
         f"wherry: unknown command: {path} {words[1]}\n\nUsage:  {path}\n\nRun '{path} --help' for more information"
     )
+
+
+def _refuse_missing(words: Sequence[str]) -> None:
+    """Raise StatusError for a command that Docker has and this CLI has not."""
+    from wherry.cli.docker_commands import NAMES
+
+    for name in (" ".join(words[:2]), words[0]):
+        if name in NAMES or any(known.startswith(f"{name} ") for known in NAMES if name not in GROUPS):
+            raise StatusError(
+                f"wherry: '{name}' is a Docker command that wherry does not have yet\n\n"
+                "See docs/compatibility.md for what there is, or run 'wherry --help'"
+            )
 
 
 def _help(words: Sequence[str], fd: int = 1) -> int:

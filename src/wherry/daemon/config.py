@@ -7,6 +7,7 @@ from typing import Any
 from wherry.daemon.options import ACTIONS, BOOL, BY_KEY, BYTES, OPTIONS, POOLS, RUNTIMES, ULIMITS, Option, parse_bytes
 from wherry.engine.validate import OWN_RUNTIMES, check_log_config, is_address
 from wherry.errors import InvalidArgument
+from wherry.hostimage import elf
 from wherry.images.snapshots.choice import DRIVERS as STORAGE_DRIVERS
 
 DEFAULT_FILE = "/etc/wherry/daemon.json"
@@ -126,6 +127,8 @@ def _check(values: dict[str, Any]) -> None:
         raise InvalidArgument(f"unknown storage driver {values['storage-driver']!r}: there are {known}")
     if values["bridge"] and values["bip"]:
         raise InvalidArgument("you specified -b & --bip, mutually exclusive options. Please specify only one")
+    if values["init-path"]:
+        _check_init(values["init-path"])
     if not values["live-restore"]:
         raise InvalidArgument("live-restore can't be turned off: containers do not depend on the daemon here")
     if values["mtu"] < 0 or values["shutdown-timeout"] < 0:
@@ -141,6 +144,23 @@ def _check(values: dict[str, Any]) -> None:
         if "=" not in label:
             raise InvalidArgument(f"bad attribute format: {label}")
     check_log_config(values["log-driver"], values["log-opts"])
+
+
+def _check_init(path: str) -> None:
+    if not os.path.isfile(path):
+        raise InvalidArgument(f"--init-path {path}: no such file")
+    if not os.access(path, os.X_OK):
+        raise InvalidArgument(f"--init-path {path}: not executable")
+    if elf.read(path) is None:
+        raise InvalidArgument(f"--init-path {path}: not an ELF program")
+
+
+def init_warning(path: str) -> str:
+    """Why the init at `path`, which has been checked, will not run in every image; "" when it will."""
+    program = elf.read(path) if path else None
+    if program is None or not program.interpreter:
+        return ""
+    return f"--init-path {path} is not static: containers whose image has no {program.interpreter} will not start"
 
 
 __all__ = ["ACTIONS", "DaemonConfig", "load", "read_file", "reload"]

@@ -71,6 +71,8 @@ async def serve(config: DaemonConfig) -> int:
     faulthandler.register(signal.SIGUSR1)  # prints every thread's stack, whatever the loop is doing
     _check_pidfile(config["pidfile"])
     engine = await Engine.open(engine_config(config))
+    if text := configuration.init_warning(config["init-path"]):
+        engine.warn(text)
     _raise_descriptor_limit()
     listeners: list[Listener] = []
     try:

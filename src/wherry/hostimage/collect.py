@@ -37,6 +37,8 @@ class Collector:
         path = name if "/" in name else _which(name)
         if path is None or not os.path.isfile(path):
             raise MissingError(f"{name}: no such program on this host")
+        if not os.access(path, os.X_OK):
+            raise MissingError(f"{name}: not executable: a file that is no program goes in by --with")
         path = os.path.abspath(path)
         real = self._take(path)
         self.executable(real)

@@ -1,0 +1,1 @@
+"""Units for systemd, to be copied: see docs/operating.md."""
