@@ -18,8 +18,8 @@ def discard_unsupported(host: HostConfig, features: Features) -> list[str]:
 
 
 def confine_without_devices(host: HostConfig, features: Features) -> None:
-    """Without the devices cgroup nothing watches which devices are opened: so that the container has only those it is given, it makes none. Raises
-    InvalidArgument for what cannot be held."""
+    """Without the devices cgroup nothing watches which devices are opened: a container then only has those it is given,
+    and makes none. Raises InvalidArgument for what cannot be held."""
     if features.devices or host.Privileged:
         return
     if {name.upper().removeprefix("CAP_") for name in host.CapAdd or ()} & {"MKNOD"}:
