@@ -1,5 +1,6 @@
 """Every kind of host: unix, tcp, TLS with client certificates (and a half-close), ssh; who is talked to."""
 
+import json
 import os
 import socket
 import ssl
@@ -12,7 +13,7 @@ import trustme
 
 from wherry.client.config import ClientConfig, context_id
 from wherry.client.endpoints import Endpoint, TLSFiles, choose, parse_host
-from wherry.client.engine import Engine
+from wherry.client.engine import Engine, _encoded
 from wherry.client.errors import APIError, ConfigError, ConnectionFailed
 from wherry.client.transport import connect
 
@@ -232,3 +233,9 @@ def test_certificates_of_contexts_and_environment(config, monkeypatch):
     tls = choose(ClientConfig(str(config)), {"host": "tcp://h:1"}).tls
     assert (tls.ca, tls.cert, tls.verify) == ("", str(config / "cert.pem"), True)
     assert choose(ClientConfig(str(config)), {"host": "unix:///x"}).tls is None
+
+
+def test_bytes_that_are_no_text_are_replaced_one_by_one():
+    """As the docker CLI sends `-e $'A=x\\xff\\xfey' -l $'l=\\xe2\\x82'`."""
+    words = [os.fsdecode(word) for word in (b"A=x\xff\xfey", b"l=\xe2\x82", "ü".encode())]
+    assert json.loads(_encoded({"Env": words})) == {"Env": ["A=x\ufffd\ufffdy", "l=\ufffd\ufffd", "ü"]}
