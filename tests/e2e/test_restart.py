@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -57,6 +58,39 @@ def test_an_attached_client_outlives_the_daemon(own_host):
     host.start()
     client.kill()
     client.communicate()
+
+
+def connected(client):
+    """Whether it has a socket; its standard streams are pipes."""
+    descriptors = f"/proc/{client.pid}/fd"
+    try:
+        return any(os.readlink(f"{descriptors}/{fd}").startswith("socket:") for fd in os.listdir(descriptors))
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_our_client_gets_the_exit_code_of_a_container_that_outlives_the_daemon(own_host, how):
+    """Docker's asks but once. One container ends after the restart, the other while the daemon is away."""
+    host = own_host
+    wherry = (sys.executable, "-m", "wherry.cli.main")
+    late = ("sh", "-c", "echo up; read line; echo $line; exit 7")
+    early = ("sh", "-c", "sleep 1000 & trap 'kill $!; exit 8' TERM; echo up; wait")
+    host.docker("create", "-i", "--name", "again", "busybox", *late)
+    run = host.popen(*wherry, "run", "-i", "--name", "late", "busybox", *late, stdin=-1)
+    start = host.popen(*wherry, "start", "-ai", "again", stdin=-1)
+    assert [client.stdout.readline() for client in (run, start)] == [b"up\n"] * 2
+    host.docker("run", "-d", "--name", "early", "busybox", *early)
+    wait = host.popen(*wherry, "wait", "late", "early")
+    host.wait_until(lambda: "up" in host.out("logs", "early") and connected(wait), "the client")
+    ending = host.inspect("early")["State"]["Pid"]
+    host.stop(how)
+    os.kill(ending, signal.SIGTERM)
+    host.start()
+    for client in (run, start):
+        out, _ = client.communicate(b"done\n", timeout=30)
+        assert (client.returncode, out) == (7, b"done\n")
+    assert wait.communicate(timeout=30) == (b"7\n8\n", b"")
 
 
 def test_a_monitor_that_dies_takes_its_container_with_it_and_is_noticed(own_host):

@@ -40,6 +40,7 @@ class Interaction:
         self._signals: SignalPipe | None = None
         self._raw: RawMode | None = None
         self._waiting: Response | None = None
+        self._condition = ""
 
     def __enter__(self) -> Interaction:
         if self._proxy_signals or self._tty:
@@ -87,6 +88,7 @@ class Interaction:
         )
 
     def _watch_exit(self, condition: str) -> None:
+        self._condition = condition
         path = f"/containers/{self._container}/wait"
         self._waiting = self._session.engine.request("POST", path, {"condition": condition} if condition else None)
 
@@ -143,14 +145,24 @@ class Interaction:
                 self._raw.restore()
         return self._conversation.detached
 
-    def exit_status(self) -> int:
-        """The exit code that attach() asked for; 125 when the engine could not tell it."""
+    def _exit_reply(self) -> bytes:
         assert self._waiting is not None
+        try:
+            data = self._conversation.await_response(self._waiting) if self._conversation else self._waiting.read()
+        except ClientError:
+            data = b""
+        if not data:  # the daemon has gone; what it was asked for has not
+            from wherry.cli.waiting import wait_again
+
+            data = wait_again(self._session.engine, self._container, self._condition)
+        return data
+
+    def exit_status(self) -> int:
+        """The exit code that attach() asked for; 125 when the engine could not tell it, not even after a restart."""
         from wherry.client.jsontext import loads
 
         try:
-            data = self._conversation.await_response(self._waiting) if self._conversation else self._waiting.read()
-            reply = loads(data)
+            reply = loads(self._exit_reply())
         except (ClientError, ValueError) as error:
             self._session.err(f"Error waiting for container: {error}\n")
             return 125

@@ -6,7 +6,7 @@ from wherry.cli.command import Command
 from wherry.cli.errors import StatusError
 from wherry.cli.flags import Flag
 from wherry.client.engine import quote
-from wherry.client.errors import APIError
+from wherry.client.errors import APIError, ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,18 +27,36 @@ def each(
     path: Callable[[str], str],
     query: dict[str, str] | None = None,
     result: Callable[[str, Response], str] = lambda name, _: name,
+    when_lost: Callable[[str], str] | None = None,
 ) -> int:
-    """Ask for all at once, then print `result` per container in the order given; failures are told at the end."""
+    """Ask for all at once, then print `result` per container in the order given; failures are told at the end.
+    `when_lost` gives the result where the connection was lost before the reply; without it, that is an error."""
     failures = []
     exchanges = session.engine.request_all((method, path(quote(name, "/:")), query) for name in names)
     for name, exchange in zip(names, exchanges, strict=True):
         try:
-            session.out(result(name, exchange()) + "\n")
+            session.out(_outcome(name, exchange, result, when_lost) + "\n")
         except APIError as error:
             failures.append(str(error))
     if failures:
         raise StatusError("\n".join(failures))
     return 0
+
+
+def _outcome(
+    name: str,
+    exchange: Callable[[], Response],
+    result: Callable[[str, Response], str],
+    when_lost: Callable[[str], str] | None,
+) -> str:
+    try:
+        return result(name, exchange())
+    except APIError:
+        raise
+    except ClientError:
+        if when_lost is None:
+            raise
+    return when_lost(name)
 
 
 def _verb(verb: str) -> Callable[[Session, Parsed], int]:
@@ -99,7 +117,12 @@ def _wait(session: Session, parsed: Parsed) -> int:
     def code(_: str, response: Response) -> str:
         return str(loads(response.read())["StatusCode"])
 
-    return each(session, parsed.arguments, "POST", lambda name: f"/containers/{name}/wait", None, code)
+    def again(name: str) -> str:
+        from wherry.cli.waiting import wait_again
+
+        return str(loads(wait_again(session.engine, quote(name, "/:"), ""))["StatusCode"])
+
+    return each(session, parsed.arguments, "POST", lambda name: f"/containers/{name}/wait", None, code, again)
 
 
 def _stop_flags() -> tuple[Flag, ...]:
