@@ -3,25 +3,38 @@
 import os
 import signal
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from wherry.runtime.failure import StartError, words
 from wherry.runtime.wire import Wire
 
+Result = TypeVar("Result")
 
-def be_child(link: Wire, work: Callable[[], None], doing: str) -> NoReturn:
+
+def be_child(link: Wire, work: Callable[[], object], doing: str) -> NoReturn:
     """Do `work` and end, in the child of a fork; whatever fails, the parent is told on `link` what we were `doing`."""
-    try:
+
+    def work_and_end() -> None:
         work()
         os._exit(0)
+
+    try:
+        tell_failures(link, work_and_end, doing)
+    finally:
+        os._exit(1)
+
+
+def tell_failures(link: Wire, work: Callable[[], Result], doing: str) -> Result | None:
+    """What `work` returns; None when it failed, and the parent is told."""
+    try:
+        return work()
     except StartError as error:
         link.fail(error)
     except OSError as error:
         link.fail(StartError("Internal", f"error {doing}: {error.filename}: {words(error)}"))
     except BaseException as error:
         link.fail(StartError("Internal", f"defect {doing}: {type(error).__name__}: {error}"))
-    finally:
-        os._exit(1)
+    return None
 
 
 def end_child(pid: int) -> None:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from wherry import failpoint
 from wherry.linux import namespaces as ns
-from wherry.linux import prctl, tty
+from wherry.linux import prctl, tty, vfork
 from wherry.linux.openat import O_PATH
 from wherry.linux.pidfd import pidfd_open, pidfd_send_signal
 from wherry.linux.subreaper import become_subreaper
@@ -342,4 +342,4 @@ def _become(link: wire.Wire, inside: _Inside) -> NoReturn:
     link.expect(wire.START)
     if inside.load_last is not None:
         init.install(inside.load_last)
-    init.execute(inside.program, inside.plan)
+    init.execute(vfork.Program(inside.program, list(inside.plan.args), inside.plan.env))

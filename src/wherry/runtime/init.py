@@ -13,13 +13,12 @@ import stat
 from collections.abc import Callable
 from typing import NoReturn
 
-from wherry.linux import caps, keyctl, openat, prctl, rlimits
+from wherry.linux import caps, keyctl, openat, prctl, rlimits, vfork
 from wherry.runtime import devices, users
 from wherry.runtime.failure import StartError, path_error, words
 from wherry.runtime.process import ProcessPlan, known_set
 
 _SIGNALS = tuple(n for n in range(1, 32) if n not in (signal.SIGKILL, signal.SIGSTOP))
-_EXEC_FAILED = 255  # what runc's init exits with when execve(2) fails after the start
 
 LoadFilter = Callable[[], None]
 
@@ -260,10 +259,15 @@ def _not_executable(file: bytes) -> str | None:
     return None
 
 
-def execute(program: bytes, plan: ProcessPlan) -> NoReturn:
+def execute(program: vfork.Program) -> NoReturn:
     """Become the program. When that fails the container has started already: the reason goes to its stderr."""
     try:
-        os.execve(program, plan.args, plan.env)
+        os.execve(program.path, program.args, program.env)
     except OSError as error:
-        os.write(2, f"exec {os.fsdecode(program)}: {words(error)}\n".encode())
-    os._exit(_EXEC_FAILED)
+        tell_failure(program.path, error.errno)
+    os._exit(vfork.EXEC_FAILED)
+
+
+def tell_failure(path: bytes, number: int | None) -> None:
+    """Say to whoever reads the container's stderr that its program could not be executed."""
+    os.write(2, f"exec {os.fsdecode(path)}: {words(OSError(number, os.strerror(number or 0)))}\n".encode())

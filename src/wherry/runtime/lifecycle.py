@@ -13,7 +13,9 @@ and the work in the child run beside the parent's own: the cgroup is made while 
     Created ◀──── ready ──────────────────── waits at the gate
     start() ─────────────────────────────▶   [startContainer hooks] execve
 
-A container that is to start at once finds its gate open: it is told so before it gets there.
+A container that is to start at once finds its gate open: it is told so before it gets there. When it needs nothing
+else of its parent meanwhile, it does all that in the parent's memory (`linux.vfork`): everything the parent would do
+beside it is done before.
 """
 
 import functools
@@ -25,11 +27,11 @@ from typing import Any, NamedTuple, NoReturn
 from wherry import failpoint
 from wherry.linux import mounts as m
 from wherry.linux import namespaces as ns
-from wherry.linux import prctl, seccomp
+from wherry.linux import prctl, seccomp, vfork
 from wherry.linux.pidfd import pidfd_open
 from wherry.runtime import cgroups, console, foreign, hooks, init, operations, process, rootfs, spec, wire
 from wherry.runtime.cgroups import Cgroup
-from wherry.runtime.child import be_child, end_child
+from wherry.runtime.child import be_child, end_child, tell_failures
 from wherry.runtime.failure import StartError, path_error, words
 from wherry.runtime.idmap import user_namespace, write_maps
 
@@ -37,6 +39,7 @@ from wherry.runtime.idmap import user_namespace, write_maps
 _BY_PARENT = ns.CLONE_NEWPID | ns.CLONE_NEWTIME
 _SEPARATE = _BY_PARENT | ns.CLONE_NEWUSER | ns.CLONE_NEWCGROUP
 
+_DOING = "in the container's init"
 _CREATION_HOOKS = ("prestart", "createRuntime")  # run by the parent
 
 
@@ -101,6 +104,8 @@ class _Child(NamedTuple):
     cgroup: Cgroup | None
     gate: Gate | None
     preserve_fds: int
+    shares: bool  # our memory, until it executes the program
+    oom_score: int | None
 
 
 def create(
@@ -152,32 +157,48 @@ def create(
         None if namespaces.user else cgroup,
         gate,
         preserve_fds,
+        at_once and _may_share(config, namespaces),
+        (config.get("process") or {}).get("oomScoreAdj"),
     )
     try:
         if plan is not None:
             _prepare(plan, context)
-        pid = _fork(child)
-    except BaseException as error:
+        return _accompany(child, ours, plan, config, cgroup, warn, at_once, on_cgroup)
+    except BaseException:
         ours.close()
-        if isinstance(error, OSError):
-            raise StartError("Internal", f"error making the container's process: {words(error)}") from None
         raise
     finally:
         theirs.close()
-        _close_prepared(context)
-    return _accompany(pid, ours, plan, config, cgroup, warn, state, at_once, on_cgroup)
+        _close(context.prepared)
+
+
+def _may_share(config: dict[str, Any], namespaces: spec.Namespaces) -> bool:
+    """Whether init can do its work in our memory: it needs nobody but itself until its program runs, its memory need
+    not be in another time namespace, and the filter lets it get there when there is one."""
+    flags = namespaces.new | sum(flag for flag, _ in namespaces.joined)
+    filtered_last = (config.get("process") or {}).get("noNewPrivileges") and (config.get("linux") or {}).get("seccomp")
+    hooked = any((config.get("hooks") or {}).values())
+    return vfork.available and not (flags & (ns.CLONE_NEWUSER | ns.CLONE_NEWTIME) or filtered_last or hooked)
 
 
 def _fork(child: _Child) -> int:
-    if child.namespaces.user:  # its PID and time namespaces must belong to it: the helper makes them
-        pid = os.fork()
-    else:
-        joined = sum(flag for flag, _ in child.namespaces.joined)
-        with BirthNamespaces(child.namespaces.new | joined):
-            _enter_for_children(child.namespaces, child.time_offsets)
+    """Init, or the helper that makes it. Raises StartError."""
+    prepared = dict(child.context.prepared)  # a child that shares our memory takes them out
+    try:
+        if child.namespaces.user:  # its PID and time namespaces must belong to it: the helper makes them
             pid = os.fork()
+        else:
+            joined = sum(flag for flag, _ in child.namespaces.joined)
+            with BirthNamespaces(child.namespaces.new | joined):
+                _enter_for_children(child.namespaces, child.time_offsets)
+                pid = vfork.spawn(lambda: _program_of(child), init.tell_failure) if child.shares else os.fork()
+    except OSError as error:
+        raise StartError("Internal", f"error making the container's process: {words(error)}") from None
     if pid == 0:
         _child_main(child)
+    child.link.close()
+    child.context.prepared.clear()
+    _close(prepared)
     return pid
 
 
@@ -277,10 +298,10 @@ def _copy(source: str, recursive: bool, operation: operations.Operation) -> int:
         raise StartError("Internal", operation.explain(error)) from None
 
 
-def _close_prepared(context: operations.Context) -> None:
-    for fd in context.prepared.values():
+def _close(prepared: dict[int, int]) -> None:
+    for fd in prepared.values():
         os.close(fd)
-    context.prepared.clear()
+    prepared.clear()
 
 
 def _enter_for_children(namespaces: spec.Namespaces, time_offsets: str) -> None:
@@ -314,27 +335,30 @@ def _join(flag: int, path: str) -> None:
         raise StartError("Internal", f"failed to join namespace {path_error('setns', path, error)}") from None
 
 
-# ---------------------------------------------------------------- the parent, after the fork
+# ---------------------------------------------------------------- the parent
 
 
 def _accompany(
-    pid: int,
+    child: _Child,
     link: wire.Wire,
     plan: spec.Plan | None,
     config: dict[str, Any],
     cgroup: Cgroup | None,
     warn: Callable[[str], None],
-    state: hooks.State,
     at_once: bool,
     on_cgroup: Callable[[], None] | None,
 ) -> Created:
-    """Serve the child until it waits at the gate; undo everything when it does not get there."""
+    """Fork the child and serve it until it waits at the gate; undo everything when it does not get there. A child that
+    shares our memory is served before: we stand still while it works."""
     made = told = False
+    pid, state = 0, child.state
     configured = config.get("hooks") or {}
     try:
-        if plan is not None and plan.namespaces.user:
-            pid = _serve_helper(pid, link, plan, spec.time_offsets(config.get("linux") or {}, plan.namespaces))
-        adjust_oom_score(pid, (config.get("process") or {}).get("oomScoreAdj"), warn)
+        if not child.shares:
+            pid = _fork(child)
+            if plan is not None and plan.namespaces.user:
+                pid = _serve_helper(pid, link, plan, child.time_offsets)
+            adjust_oom_score(pid, child.oom_score, warn)
         if cgroup is not None:
             made = True
             _make_cgroup(cgroup, pid if plan is not None and plan.namespaces.user else None, config, warn)
@@ -345,6 +369,8 @@ def _accompany(
         if told:
             failpoint.hit("runtime-before-start")
             link.send(wire.START)
+        if child.shares:
+            pid = _fork(child)
         state = state._replace(pid=pid)
         fds = _until_ready(link, configured, state, warn)
         pidfd = pidfd_open(pid)
@@ -438,7 +464,8 @@ def _until_ready(
 
 def _undo(pid: int, link: wire.Wire, cgroup: Cgroup | None) -> None:
     link.close()
-    end_child(pid)
+    if pid:
+        end_child(pid)
     if cgroup is not None:
         cgroup.remove()
 
@@ -455,8 +482,16 @@ def _poststart(configured: dict[str, Any], state: hooks.State, warn: Callable[[s
 
 def _child_main(child: _Child) -> NoReturn:
     """The child of fork: never returns, whatever happens."""
-    become = _become_helper if child.namespaces.user else _become_init
-    be_child(child.link, functools.partial(become, child), "in the container's init")
+    be_child(child.link, functools.partial(_become_program, child), _DOING)
+
+
+def _become_program(child: _Child) -> NoReturn:
+    init.execute(_become_helper(child) if child.namespaces.user else _become_init(child))
+
+
+def _program_of(child: _Child) -> vfork.Program | None:
+    """In a child that shares our memory: what to execute; None when it failed, and the parent is told."""
+    return tell_failures(child.link, lambda: _become_init(child), _DOING)
 
 
 def _kept(child: _Child) -> tuple[int, ...]:
@@ -466,7 +501,7 @@ def _kept(child: _Child) -> tuple[int, ...]:
     return tuple(keep)
 
 
-def _become_helper(child: _Child) -> None:
+def _become_helper(child: _Child) -> vfork.Program:
     """Between the parent and init when there is a user namespace: the other namespaces must belong to it, so they are
     made by a process in it, and init is born in them as its sibling."""
     namespaces, link = child.namespaces, child.link
@@ -491,7 +526,7 @@ def _become_helper(child: _Child) -> None:
     if pid:
         link.send(wire.FORKED, pid)
         os._exit(0)
-    _become_init(child)
+    return _become_init(child)
 
 
 def _user_last(entry: tuple[int, str]) -> bool:
@@ -499,8 +534,10 @@ def _user_last(entry: tuple[int, str]) -> bool:
     return entry[0] == ns.CLONE_NEWUSER
 
 
-def _become_init(child: _Child) -> None:
+def _become_init(child: _Child) -> vfork.Program:
     namespaces, context = child.namespaces, child.context
+    if child.shares:
+        adjust_oom_score("self", child.oom_score, context.warnings.append)
     init.detach_from_parent(child.stdio, _kept(child))
     plan = child.make_plan()
     context.root_path = plan.root_path
@@ -524,7 +561,7 @@ def _become_init(child: _Child) -> None:
     failpoint.hit("runtime-before-pivot")
     operations.apply_all((plan.pivot,), context)
     operations.apply_all(plan.settings, context)
-    _finish(child, plan, limits)
+    return _finish(child, plan, limits)
 
 
 def _await_cgroup(child: _Child) -> None:
@@ -542,7 +579,7 @@ def _run_hooks(child: _Child, plan: spec.Plan) -> None:
         hooks.run_all(configured["createContainer"], "createContainer", state)
 
 
-def _finish(child: _Child, plan: spec.Plan, limits: tuple[tuple[int, int, int], ...]) -> NoReturn:
+def _finish(child: _Child, plan: spec.Plan, limits: tuple[tuple[int, int, int], ...]) -> vfork.Program:
     context, link = child.context, child.link
     process = plan.process
     if process.terminal:
@@ -573,7 +610,7 @@ def _finish(child: _Child, plan: spec.Plan, limits: tuple[tuple[int, int, int], 
         _start_hooks(child, plan, link)
     if load is not None and process.no_new_privileges:
         _install_last(load, link)
-    init.execute(program, process)
+    return vfork.Program(program, list(process.args), process.env)
 
 
 def _wait_at_gate(child: _Child) -> wire.Wire:

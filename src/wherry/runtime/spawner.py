@@ -28,7 +28,7 @@ from _socket import (
 from collections.abc import Callable
 from functools import partial
 
-from wherry.linux import fdpass, malloc, prctl
+from wherry.linux import fdpass, malloc, prctl, vfork
 from wherry.runtime import lifecycle
 from wherry.runtime.monitor import protocol
 from wherry.runtime.monitor.children import ignore_signals
@@ -49,6 +49,7 @@ def main(fd: int) -> None:
     os.umask(0o022)
     ignore_signals()
     lifecycle.host_facts()
+    vfork.reserve()
     signal.signal(signal.SIGCHLD, _reaper(os.getpid()))
     rehearse()
     _freeze()

@@ -12,9 +12,9 @@ import os
 import signal
 from _socket import AF_UNIX, SOCK_NONBLOCK, SOCK_SEQPACKET, socket
 
-from wherry.linux import fdpass
+from wherry.linux import fdpass, vfork
 from wherry.linux.pidfd import pidfd_open
-from wherry.runtime import lifecycle, spec, wire
+from wherry.runtime import init, lifecycle, spec, wire
 from wherry.runtime.cgroups import open_cgroup
 from wherry.runtime.logs.drivers import open_writer
 from wherry.runtime.monitor import protocol
@@ -52,7 +52,7 @@ def rehearse() -> None:
 
 
 def warm() -> None:
-    """Read an order, plan its container and talk to nobody, as a helper and an init do; starts nothing."""
+    """Read an order, plan its container and talk to nobody, as a helper and an init do; executes nothing."""
     message = protocol.decode(b"I" + protocol.encode({"config": example(rootless=False), "head": _state()}), [])
     config = message["config"]
     host = lifecycle.host_facts()
@@ -64,11 +64,21 @@ def warm() -> None:
     pipes.close_child()
     pipes.close_ours()
     open_cgroup("/wherry/rehearsal").exists()
+    _rehearse_birth()
     ours, theirs = wire.pair()
     theirs.send(wire.READY, [])
     ours.receive()
     ours.close()
     theirs.close()
+
+
+def _rehearse_birth() -> None:
+    if vfork.available:
+        pid = vfork.spawn(lambda: None, init.tell_failure)
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            pass  # the spawner's handler of SIGCHLD was quicker
 
 
 def _state() -> dict[str, object]:
