@@ -17,6 +17,7 @@ from wherry.store.db import Database
 
 if TYPE_CHECKING:
     from wherry.engine.attach import Pending
+    from wherry.engine.health import Watch
     from wherry.runtime.client import Monitor
 
 STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
@@ -122,6 +123,13 @@ class Wait(NamedTuple):
     future: "asyncio.Future[tuple[int, str | None]]"
 
 
+class Requested(NamedTuple):
+    """An end that was asked for: the reason to show, and the signal by which it must have come (0: any end)."""
+
+    reason: str
+    signal: int = 0
+
+
 class Entry:
     """One container in memory. Changes of `record` are made under `lock` and saved before they take effect."""
 
@@ -133,11 +141,13 @@ class Entry:
         "pending",
         "process",
         "record",
+        "requested",
         "restart_task",
         "stay_down",
         "stops",
         "unsaved",
         "waits",
+        "watch",
     )
 
     def __init__(self, record: Container) -> None:
@@ -152,6 +162,10 @@ class Entry:
         self.backoff_s = 0.0
         self.stay_down = False
         """Stopped by request: whatever the restart policy says, the next exit is the last of this run."""
+        self.watch: Watch | None = None
+        """The health probes of a running container that has any."""
+        self.requested: Requested | None = None
+        """Why the container is about to end, if somebody asked for it."""
         self.stops = 0
         """How many requests to stop wait for the end: each is an event of its own."""
         self.unsaved = False

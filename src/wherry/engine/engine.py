@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from wherry.engine import containers as container_tables
-from wherry.engine import exits, host_limits, restore, specs, storage, tending
+from wherry.engine import exits, health, host_limits, restore, specs, stop, storage, tending
 from wherry.engine.config import EngineConfig
 from wherry.engine.containers import ContainerStore, Entry
 from wherry.engine.events import EventBus
@@ -39,6 +39,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _WORKERS = 16
+_PROBES = 8
 _TRANSFERS = 8
 """How many archives can be read from clients at once. A client may be slow: it must not hold a worker."""
 
@@ -72,6 +73,8 @@ class Engine:
         self._pool = ThreadPoolExecutor(_WORKERS, "engine")
         self._transfers = ThreadPoolExecutor(_TRANSFERS, "transfer")
         self._tending: asyncio.Task[None] | None = None
+        self.probing = asyncio.Semaphore(_PROBES)
+        """Lets a few health probes start at a time."""
         self.repairing = asyncio.Lock()
         """Held while the host is repaired: starts wait for it."""
         self.attention = asyncio.Event()
@@ -139,7 +142,12 @@ class Engine:
         for entry in self.containers:
             if entry.restart_task is not None:
                 entry.restart_task.cancel()
+            health.let_go(entry)
+        await asyncio.sleep(0)  # probes that were let go have their processes killed
         await self.settle()
+        for entry in self.containers:
+            if entry.unsaved:
+                self.save_or_later(entry)
         for entry in self.containers:
             if entry.monitor is not None:
                 monitor, entry.monitor = entry.monitor, None
@@ -257,6 +265,10 @@ class Engine:
         """Where the container's cgroup is, relative to the hierarchies' roots."""
         parent = (record.host_config.CgroupParent if record else "") or self.config.cgroup_parent or "/wherry"
         return "/" + f"{parent}/{container_id}".lstrip("/")
+
+    def unhealthy(self, entry: Entry) -> None:
+        """The container has become unhealthy: do what it asks for then (HostConfig.HealthcheckOnFailureAction)."""
+        self.background(stop.when_unhealthy(self, entry))
 
     def watch(self, entry: Entry) -> Callable[[Monitor, dict[str, Any]], None]:
         """The handler for what the monitor of `entry` reports."""

@@ -1,5 +1,6 @@
 """Exec: another process in a running container. Records are kept in memory, for a while after the process ended."""
 
+import asyncio
 import logging
 import os
 import secrets
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("wherry.engine")
 
 PREFIX = "OCI runtime exec failed: exec failed: unable to start container process: "
+PROBE = "probe-"
+"""What the monitor's name of a health probe begins with: a new daemon finds those that an earlier one left."""
 KEEP_S = 300.0
 """How long the record of an ended exec can still be inspected."""
 
@@ -33,6 +36,7 @@ class ExecStore:
     def __init__(self) -> None:
         self._records: dict[str, ExecRecord] = {}
         self._ended: dict[str, float] = {}
+        self._ends: dict[str, asyncio.Future[int]] = {}
 
     def add(self, record: ExecRecord) -> None:
         self._purge()
@@ -47,8 +51,17 @@ class ExecStore:
     def find(self, exec_id: str) -> ExecRecord | None:
         return self._records.get(exec_id)
 
+    def end_of(self, exec_id: str) -> "asyncio.Future[int]":
+        """A future for the exit code of an exec that has not ended."""
+        return self._ends.setdefault(exec_id, asyncio.get_running_loop().create_future())
+
     def ended(self, exec_id: str) -> None:
+        """Note the end; the record can be inspected for a while yet."""
         self._ended[exec_id] = time.monotonic()
+        waiting = self._ends.pop(exec_id, None)
+        if waiting is not None and not waiting.done():
+            code = self._records[exec_id].exit_code
+            waiting.set_result(137 if code is None else code)
 
     def drop(self, exec_id: str) -> None:
         self._records.pop(exec_id, None)
@@ -76,11 +89,21 @@ async def create_exec(engine: "Engine", ref: str, config: ExecConfig) -> str:
         raise Internal(f"Invalid escape keys ({config.DetachKeys}) provided") from None
     if config.User:
         await engine.run_blocking(_check_user, entry.record.state.pid, config.User)
+    return prepare(engine, entry, config).id
+
+
+def prepare(engine: "Engine", entry: Entry, config: ExecConfig) -> ExecRecord:
+    """Register a process to be run, whatever the container's state."""
     record = ExecRecord(id=secrets.token_hex(32), container_id=entry.id, config=config)
     engine.execs.add(record)
     entry.exec_ids.append(record.id)
-    _publish(engine, entry, record, f"exec_create: {' '.join(config.Cmd)}")
-    return record.id
+    _publish(engine, entry, record, f"exec_create: {_command(record)}")
+    return record
+
+
+def _command(record: ExecRecord) -> str:
+    """As Docker's events show it: the program, a space, the arguments."""
+    return f"{record.entrypoint} {' '.join(record.arguments)}"
 
 
 def _check_user(pid: int, user: str) -> None:
@@ -122,13 +145,13 @@ async def start_exec(
     record.started = True
     size = console_size or record.config.ConsoleSize
     if detach or connection is None:
-        await engine.to_the_end(_run(engine, entry, record, [], size))
+        await engine.to_the_end(run(engine, entry, record, [], size))
         return
     await connection.accept(RAW_STREAM if record.config.Tty else MULTIPLEXED_STREAM)
     client, early = await connection.hand_over()
     pending = Pending(client, _attachment(client.fileno(), record.config, early))
     try:
-        await engine.to_the_end(_run(engine, entry, record, [pending.attachment], size))
+        await engine.to_the_end(run(engine, entry, record, [pending.attachment], size))
     finally:
         pending.close()
     connection.release()
@@ -147,24 +170,30 @@ def _attachment(fd: int, config: ExecConfig, early: bytes) -> Attachment:
     )
 
 
-async def _run(
+async def run(
     engine: "Engine",
     entry: Entry,
     record: ExecRecord,
     attachments: list[Attachment],
-    size: tuple[int, int] | None,
+    size: tuple[int, int] | None = None,
+    *,
+    probe: bool = False,
 ) -> None:
+    """Start a prepared process; returns when its program runs. A `probe` adopts the orphans it leaves, and the monitor
+    knows it by a name of its own. Raises `Conflict` when the container does not run, `InvalidArgument` when the
+    command cannot be run."""
     config = record.config
-    record.running = True
-    _publish(engine, entry, record, f"exec_start: {' '.join(config.Cmd or [])}")
+    record.started = record.running = True
+    _publish(engine, entry, record, f"exec_start: {_command(record)}")
     try:
         monitor = entry.monitor
         if monitor is None:
             raise Conflict(f"container {entry.id} is not running")
         hit("engine.exec.before_spawn")
+        process = specs.exec_config(engine, entry, config)
         record.pid = await monitor.exec(
-            record.id,
-            specs.exec_config(engine, entry, config),
+            PROBE + record.id if probe else record.id,
+            {**process, "subreaper": True} if probe else process,
             stdio={"tty": config.Tty, "open_stdin": config.AttachStdin, "stdin_once": True},
             attachments=attachments,
             seccomp_filter=None,
@@ -182,7 +211,7 @@ async def _run(
 def _failed(engine: "Engine", entry: Entry, record: ExecRecord, error: WherryError) -> WherryError:
     text = str(error)
     missing = "executable file not found" in text or "no such file or directory" in text
-    _ended(engine, entry, record, 127 if missing else 126)
+    _close(engine, entry, record, 127 if missing else 126)
     if isinstance(error, Conflict):
         return error
     return InvalidArgument(text if text.startswith("OCI runtime exec failed") else PREFIX + text)
@@ -190,17 +219,23 @@ def _failed(engine: "Engine", entry: Entry, record: ExecRecord, error: WherryErr
 
 def finished(engine: "Engine", entry: Entry, exec_id: str, exit_code: int) -> None:
     """The monitor reports the end of an exec."""
-    record = engine.execs.find(exec_id)
+    record = engine.execs.find(exec_id.removeprefix(PROBE))
     if record is not None and record.exit_code is None:
         _ended(engine, entry, record, exit_code)
 
 
 def _ended(engine: "Engine", entry: Entry, record: ExecRecord, exit_code: int) -> None:
+    # In this order: whoever waits for the end runs after this, and what follows from it is told after it.
+    _close(engine, entry, record, exit_code)
+    _publish(engine, entry, record, "exec_die", exitCode=str(exit_code))
+
+
+def _close(engine: "Engine", entry: Entry, record: ExecRecord, exit_code: int) -> None:
+    """Close the books on an exec. One that never ran does not die: there is no event of it."""
     record.running, record.exit_code = False, exit_code
     engine.execs.ended(record.id)
     if record.id in entry.exec_ids:
         entry.exec_ids.remove(record.id)
-    _publish(engine, entry, record, "exec_die", exitCode=str(exit_code))
 
 
 def container_ended(engine: "Engine", entry: Entry) -> None:

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wherry.engine import attach, exec, removal, restarts
+from wherry.engine import attach, exec, health, removal, restarts
 from wherry.engine.containers import Entry
 from wherry.engine.sandbox import clear_endpoint, kill_leftovers, remove_bundle
+from wherry.engine.signals import signal_name
 from wherry.failpoint import hit
 from wherry.runtime.client import Monitor
 
@@ -35,6 +36,9 @@ class Exit(NamedTuple):
     error: str = ""
     started_at: int = 0
     pid: int = 0
+    signal: int = 0
+    lost: str = ""
+    """Why nobody saw the end, where that is no error of the container's."""
 
 
 def handler(engine: "Engine", entry: Entry) -> Callable[[Monitor, dict[str, Any]], None]:
@@ -43,18 +47,28 @@ def handler(engine: "Engine", entry: Entry) -> Callable[[Monitor, dict[str, Any]
     def on_event(monitor: Monitor, event: dict[str, Any]) -> None:
         name = event["event"]
         if name == "exit":
-            found = Exit(event["exit_code"], bool(event.get("oom_killed")), event["time"])
+            found = Exit(
+                event["exit_code"], bool(event.get("oom_killed")), event["time"], signal=event.get("signal") or 0
+            )
             engine.background(_on_exit(engine, entry, monitor, found))
         elif name == "exec_exit":
             exec.finished(engine, entry, event["exec_id"], event["exit_code"])
         elif name == "oom":
-            engine.publish(entry.record, "oom")
+            _on_oom(engine, entry)
         elif name == "detached":
             attach.detached(engine, entry, event)
         elif name == "gone":
             engine.background(_on_gone(engine, entry, monitor))
 
     return on_event
+
+
+def _on_oom(engine: "Engine", entry: Entry) -> None:
+    """The kernel killed a process of the container for want of memory; the container may go on."""
+    if entry.status in ("running", "paused"):
+        entry.record.state.oom_killed = True
+        engine.save_or_later(entry, durable=False)
+    engine.publish(entry.record, "oom")
 
 
 async def _on_exit(engine: "Engine", entry: Entry, monitor: Monitor, found: Exit) -> None:
@@ -95,6 +109,7 @@ def recorded_exit(engine: "Engine", container_id: str) -> Exit | None:
             int(record["finished_at"]),
             started_at=int(record.get("started_at") or 0),
             pid=int(record.get("pid") or 0),
+            signal=int(record.get("signal") or 0),
         )
     except FileNotFoundError:
         return None
@@ -122,12 +137,14 @@ async def apply_exit(engine: "Engine", entry: Entry, found: Exit, *, policy: boo
 
 async def _apply_exit(engine: "Engine", entry: Entry, found: Exit, policy: bool) -> None:
     record, state = entry.record, entry.record.state
+    health.end(entry)
     await _release(engine, entry)
     ran_s = max(0, found.time - state.started_at) // 1_000_000_000 if state.started_at else 0
     state.pid, state.exit_code, state.oom_killed = 0, found.code, found.oom_killed
-    state.finished_at, state.error = found.time, found.error
+    state.finished_at, state.error, state.stop_reason = found.time, found.error, reason(entry, found)
     again = policy and restarts.wanted(entry, ran_s)
     state.status = "restarting" if again else "exited"
+    record.restart_count += again
     hit("engine.exit.before_row")
     if not record.host_config.AutoRemove:
         engine.save_or_later(entry, durable=False)  # the exit record is, and tells it again
@@ -141,6 +158,19 @@ async def _apply_exit(engine: "Engine", entry: Entry, found: Exit, policy: bool)
         restarts.schedule(engine, entry, ran_s)
     elif record.host_config.AutoRemove:
         await removal.remove_if_possible(engine, entry, volumes=True)
+
+
+def reason(entry: Entry, found: Exit) -> str:
+    """Why a container ended, a word and what there is to add: "exited"; "oom"; "signal: SIGSEGV"; "stop", "restart",
+    "kill: SIGKILL", "health: stop" when that was asked for; "lost: ..." when nobody saw it."""
+    if found.error or found.lost:
+        return f"lost: {found.error or found.lost}"
+    asked = entry.requested
+    if asked is not None and asked.signal in (0, found.signal):
+        return asked.reason
+    if found.oom_killed and found.code == KILLED:
+        return "oom"
+    return f"signal: {signal_name(found.signal)}" if found.signal else "exited"
 
 
 async def _release(engine: "Engine", entry: Entry) -> None:

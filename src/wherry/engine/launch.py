@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from wherry.engine import attach, sandbox, specs, storage
+from wherry.engine import attach, health, sandbox, specs, storage
 from wherry.engine.containers import Entry
 from wherry.engine.joins import Joins, check_donors, resolve_joins
 from wherry.engine.log_settings import log_settings
@@ -147,9 +147,10 @@ async def _spawn(engine: "Engine", entry: Entry, joins: Joins, config: dict[str,
     check_donors(engine, joins)
     state = record.state
     state.status, state.pid, state.exit_code, state.error = "running", monitor.pid, 0, ""
-    state.oom_killed, state.started_at, state.finished_at = False, time.time_ns(), state.finished_at
+    state.oom_killed, state.started_at = False, time.time_ns()
     record.started_before, record.manually_stopped, record.boot_id = True, False, engine.boot_id
-    entry.stay_down, entry.stops = False, 0
+    entry.stay_down, entry.stops, entry.requested = False, 0, None
+    health.begin(engine, entry)
 
 
 def spawn_request(engine: "Engine", record: Container, config: dict[str, Any], seccomp: bytes | None) -> dict[str, Any]:

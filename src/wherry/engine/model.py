@@ -207,7 +207,17 @@ class HostConfig(Struct):
     """What depends on the host: definition HostConfig, the Resources included."""
 
     omit_empty: ClassVar = frozenset(
-        {"Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Runtime", "KernelMemory", "KernelMemoryTCP", "Mounts"}
+        {
+            "Annotations",
+            "HealthcheckOnFailureAction",
+            "KernelMemory",
+            "KernelMemoryTCP",
+            "Mounts",
+            "Runtime",
+            "StorageOpt",
+            "Sysctls",
+            "Tmpfs",
+        }
     )
     omit_null: ClassVar = frozenset({"Init"})
     words: ClassVar = frozenset({"CapAdd", "CapDrop"})
@@ -283,6 +293,8 @@ class HostConfig(Struct):
     MaskedPaths: list[str] | None = None
     ReadonlyPaths: list[str] | None = None
     Init: bool | None = None
+    HealthcheckOnFailureAction: str = ""
+    """An extension: "", "none", "kill", "restart" or "stop", when the container becomes unhealthy."""
 
 
 class EndpointIPAMConfig(Struct):
@@ -382,6 +394,8 @@ class State(Struct):
     oom_killed: bool = False
     started_at: int = 0
     finished_at: int = 0
+    stop_reason: str = ""
+    """Why the last run that ended did (`exits.reason`)."""
     health: Health | None = None
 
     @property

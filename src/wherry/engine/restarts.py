@@ -65,7 +65,6 @@ async def _restart(engine: "Engine", entry: Entry, pause_s: float) -> None:
         if entry.status != "restarting" or entry.restart_task is not asyncio.current_task():
             return
         entry.restart_task = None
-        entry.record.restart_count += 1
         try:
             await launch(engine, entry)
         except Exception as error:

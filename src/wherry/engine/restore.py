@@ -13,9 +13,11 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from wherry.engine import removal, reserve, restarts, storage, update
+from wherry.engine import health, removal, reserve, restarts, storage, update
 from wherry.engine.containers import Entry
+from wherry.engine.exec import PROBE
 from wherry.engine.exits import KILLED, Exit, apply_exit, handler, recorded_exit
+from wherry.engine.proctree import kill_tree
 from wherry.engine.reconcile import reconcile
 from wherry.engine.sandbox import apply_endpoint, kill_leftovers
 from wherry.errors import Conflict, WherryError
@@ -33,6 +35,7 @@ log = logging.getLogger("wherry.engine")
 LOST = 255
 """The exit code of a container that a reboot ended: nobody can know the real one."""
 
+_REBOOTED = "the host was restarted"
 _CONNECT_TIMEOUT_S = 5.0
 
 
@@ -127,7 +130,7 @@ async def _restore_entry(engine: "Engine", entry: Entry) -> None:
         record.started_before = True
         await _ended(engine, entry, found)
     elif was_running and record.boot_id not in ("", engine.boot_id):
-        await _ended(engine, entry, Exit(LOST, False, time.time_ns()))
+        await _ended(engine, entry, Exit(LOST, False, time.time_ns(), lost=_REBOOTED))
     elif was_running:
         await engine.run_blocking(kill_leftovers, engine, entry.id)
         await _ended(engine, entry, Exit(KILLED, False, time.time_ns(), "the container's monitor ended unexpectedly"))
@@ -196,7 +199,12 @@ async def _adopt(engine: "Engine", entry: Entry, monitor: Monitor) -> None:
         if endpoint is not None:
             apply_endpoint(record, endpoint)
         await update.finish(engine, entry)
+        if state.status == "running":
+            health.resume(engine, entry)
         engine.save(record)
+    for process in status["execs"]:
+        if str(process["id"]).startswith(PROBE):  # nobody is left who would end it in time
+            await engine.run_blocking(kill_tree, int(process["pid"]), int(status["monitor_pid"]))
 
 
 async def _ended(engine: "Engine", entry: Entry, found: Exit) -> None:

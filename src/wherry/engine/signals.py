@@ -23,6 +23,14 @@ def parse_signal(text: str) -> int:
     return number
 
 
+def signal_name(number: int) -> str:
+    """SIGTERM, or SIG35 for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
+
+
 def deliverable(number: int) -> bool:
     """Whether the kernel has such a signal."""
     return 0 < number <= _LAST

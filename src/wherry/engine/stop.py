@@ -4,21 +4,24 @@ None of these holds the container's lock while it waits for the process to end: 
 """
 
 import asyncio
+import logging
 import signal as signals
 import time
 from typing import TYPE_CHECKING
 
-from wherry.engine import launch, restarts
-from wherry.engine.containers import Entry
+from wherry.engine import health, launch, restarts
+from wherry.engine.containers import Entry, Requested
 from wherry.engine.exits import KILLED, Exit, apply_exit
 from wherry.engine.sandbox import kill_leftovers
-from wherry.engine.signals import deliverable, parse_signal
+from wherry.engine.signals import deliverable, parse_signal, signal_name
 from wherry.errors import Conflict, Internal, InvalidArgument, NotModified, WherryError
 from wherry.failpoint import hit
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
     from wherry.runtime.client import Monitor
+
+log = logging.getLogger("wherry.engine")
 
 DEFAULT_TIMEOUT_S = 10
 KILL_PATIENCE_S = 10.0
@@ -36,27 +39,46 @@ async def stop(
     *,
     timeout: int | None = None,  # noqa: ASYNC109
     signal: str | None = None,
-) -> None:
+) -> str:
     """Ask the container to end, then make it. `timeout` in seconds: None is the container's own or 10, -1 for ever.
 
-    Raises `NotModified` when it does not run. POST /containers/{id}/stop.
+    Returns a hint for the user when it had to be killed, "" otherwise. Raises `NotModified` when it does not run.
+    POST /containers/{id}/stop.
     """
     entry = engine.containers.lookup(ref)
     entry.check("stop", ref)
     number = _number(entry, signal, f"cannot stop container: {ref}")
-    await engine.to_the_end(_stop(engine, entry, timeout, number))
+    return await engine.to_the_end(_stop(engine, entry, timeout, number, "stop"))
 
 
-async def _stop(engine: "Engine", entry: Entry, grace_s: int | None, number: int) -> None:
+async def _stop(engine: "Engine", entry: Entry, grace_s: int | None, number: int, reason: str) -> str:
     if await _stopped_between_runs(engine, entry):
         engine.publish(entry.record, "stop")
-        return
+        return ""
     # The exit publishes it, just before "die": the order of Docker's events.
     entry.stops += 1
+    entry.requested = Requested(reason)
     ended = entry.wait(removal=False)
     await _signal(engine, entry, number)
-    if not await _within(ended, _patience(entry, grace_s)):
-        await _kill(engine, entry, ended)
+    patience_s = _patience(entry, grace_s)
+    if await _within(ended, patience_s):
+        return ""
+    hint = _note_ignored(entry, number, patience_s or 0, reason)
+    await _kill(engine, entry, ended)
+    return hint
+
+
+def _note_ignored(entry: Entry, number: int, grace_s: float, reason: str) -> str:
+    """The container did not act on its stop signal: say so where people look. Without any grace it had no chance."""
+    if not grace_s:
+        return ""
+    what = f"ignored {signal_name(number)} for {grace_s:g}s, killed"
+    entry.requested = Requested(f"{reason}: {what}")
+    log.warning("container %s %s", entry.id, what)
+    return (
+        f"{entry.record.name} {what}: its first process does not handle the signal; "
+        "--init, a handler or another --stop-signal makes it end at once"
+    )
 
 
 async def _stopped_between_runs(engine: "Engine", entry: Entry) -> bool:
@@ -117,6 +139,7 @@ async def _signal(engine: "Engine", entry: Entry, number: int) -> None:
             if entry.status == "paused" and _meant_to_end(entry, number):
                 await monitor.resume()
                 entry.record.state.status = "running"
+                health.unpause(engine, entry)
                 engine.save_or_later(entry)
                 engine.publish(entry.record, "unpause")
         except (Conflict, ConnectionError):
@@ -166,10 +189,10 @@ async def kill(engine: "Engine", ref: str, signal: str | None = None) -> None:
     except InvalidArgument as error:
         raise InvalidArgument(f"cannot kill container: {ref}: {error}") from None
     entry.check("kill", ref)
-    await engine.to_the_end(_kill_by_request(engine, entry, number))
+    await engine.to_the_end(_kill_by_request(engine, entry, number, f"kill: {signal_name(number)}"))
 
 
-async def _kill_by_request(engine: "Engine", entry: Entry, number: int) -> None:
+async def _kill_by_request(engine: "Engine", entry: Entry, number: int, reason: str) -> None:
     async with entry.lock:
         entry.record.manually_stopped = True
         entry.stay_down = entry.stay_down or _meant_to_end(entry, number)
@@ -177,6 +200,7 @@ async def _kill_by_request(engine: "Engine", entry: Entry, number: int) -> None:
             _call_off(engine, entry)
             return
         engine.save_or_later(entry)
+    entry.requested = Requested(reason, 0 if _meant_to_end(entry, number) else number)
     if number != signals.SIGKILL:
         await _signal(engine, entry, number)
         return
@@ -188,7 +212,24 @@ async def _kill_by_request(engine: "Engine", entry: Entry, number: int) -> None:
 async def force_down(engine: "Engine", entry: Entry) -> None:
     """End whatever runs of the container, now: for a forced removal."""
     if not await _stopped_between_runs(engine, entry):
-        await _kill_by_request(engine, entry, signals.SIGKILL)
+        await _kill_by_request(engine, entry, signals.SIGKILL, "remove")
+
+
+async def when_unhealthy(engine: "Engine", entry: Entry) -> None:
+    """What HostConfig.HealthcheckOnFailureAction asks for. A kill leaves the restart policy in force, a stop does not;
+    what somebody else ends meanwhile is left to them."""
+    action = entry.record.host_config.HealthcheckOnFailureAction
+    if action not in ("kill", "restart", "stop") or entry.requested is not None or entry.status != "running":
+        return
+    reason = f"health: {action}"
+    log.warning("container %s is unhealthy: %s, as it asks for", entry.id, action)
+    if action == "restart":
+        await _restart(engine, entry, None, _stop_signal(entry), reason)
+    elif action == "stop":
+        await _stop(engine, entry, None, _stop_signal(entry), reason)
+    else:
+        entry.requested = Requested(reason)
+        await _kill(engine, entry, entry.wait(removal=False))
 
 
 async def restart(
@@ -202,10 +243,10 @@ async def restart(
     entry = engine.containers.lookup(ref)
     entry.check("restart", ref)
     number = _number(entry, signal, f"Cannot restart container {ref}")
-    await engine.to_the_end(_restart(engine, entry, timeout, number))
+    await engine.to_the_end(_restart(engine, entry, timeout, number, "restart"))
 
 
-async def _restart(engine: "Engine", entry: Entry, grace_s: int | None, number: int) -> None:
+async def _restart(engine: "Engine", entry: Entry, grace_s: int | None, number: int, reason: str) -> None:
     removing, entry.record.host_config.AutoRemove = entry.record.host_config.AutoRemove, False
     try:
         try:
@@ -213,10 +254,11 @@ async def _restart(engine: "Engine", entry: Entry, grace_s: int | None, number: 
         except NotModified:
             pass
         else:
-            await _stop(engine, entry, grace_s, number)
+            await _stop(engine, entry, grace_s, number, reason)
         async with entry.lock:
             if entry.status not in ("running", "paused"):
                 entry.check("start")
+                entry.record.restart_count = 0
                 await launch.launch(engine, entry)
     finally:
         entry.record.host_config.AutoRemove = removing
@@ -240,9 +282,23 @@ async def _pause(engine: "Engine", ref: str, action: str) -> None:
         if entry.monitor is None:
             raise Internal(f"container {entry.id} has no monitor")
         try:
-            await (entry.monitor.pause() if action == "pause" else entry.monitor.resume())
+            await _freeze(engine, entry, entry.monitor, action)
         except WherryError as error:
             raise Internal(f"cannot {action} container {entry.id}: {error}") from error
         entry.record.state.status = status
         engine.save_or_later(entry)
         engine.publish(entry.record, action)
+
+
+async def _freeze(engine: "Engine", entry: Entry, monitor: "Monitor", action: str) -> None:
+    """Pause or unpause; a frozen container is not probed."""
+    if action == "unpause":
+        await monitor.resume()
+        health.unpause(engine, entry)
+        return
+    health.end(entry)
+    try:
+        await monitor.pause()
+    except BaseException:
+        health.unpause(engine, entry)
+        raise

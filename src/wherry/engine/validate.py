@@ -4,7 +4,8 @@ import posixpath
 from collections.abc import Iterable
 
 from wherry.engine.config import EngineConfig
-from wherry.engine.model import ContainerConfig, HostConfig
+from wherry.engine.health import ACTIONS, MINIMUM_NS
+from wherry.engine.model import ContainerConfig, HealthConfig, HostConfig
 from wherry.engine.ports import check_bindings
 from wherry.engine.signals import parse_signal
 from wherry.errors import InvalidArgument, Unimplemented
@@ -30,6 +31,8 @@ def check_config(config: ContainerConfig) -> None:
         config.WorkingDir = clean(config.WorkingDir)
     if config.StopSignal:
         parse_signal(config.StopSignal)
+    if config.Healthcheck is not None:
+        _check_health(config.Healthcheck)
     for variable in config.Env or []:
         if not variable.partition("=")[0]:
             raise InvalidArgument(f"invalid environment variable: {variable}")
@@ -71,15 +74,38 @@ def check_host_config(config: ContainerConfig, host: HostConfig, daemon: EngineC
     if runtime not in OWN_RUNTIMES:
         raise InvalidArgument(f"unknown or invalid runtime name: {runtime}")
     _check_security_options(host)
+    _check_health_action(host)
     check_log_config(host.LogConfig.Type, host.LogConfig.Config or {})
     return _network_warnings(host) + _health_warnings(config)
 
 
+def _check_health(health: HealthConfig) -> None:
+    for name in ("Interval", "Timeout", "StartPeriod"):
+        _check_duration(health, name)
+    if health.Retries < 0:
+        raise InvalidArgument("Retries in Healthcheck cannot be negative")
+    _check_duration(health, "StartInterval")
+    if health.Test == ["CMD"]:
+        raise InvalidArgument("Test in Healthcheck has no command: [CMD] needs arguments")
+
+
+def _check_duration(health: HealthConfig, name: str) -> None:
+    if getattr(health, name) and getattr(health, name) < MINIMUM_NS:
+        raise InvalidArgument(f"{name} in Healthcheck cannot be less than 1ms")
+
+
 def _health_warnings(config: ContainerConfig) -> list[str]:
-    test = config.Healthcheck.Test if config.Healthcheck else None
-    if not test or test == ["NONE"]:
+    test = (config.Healthcheck.Test if config.Healthcheck else None) or ["NONE"]
+    if test[0] in ("NONE", "CMD", "CMD-SHELL"):
         return []
-    return ["Health checks are not run by this engine yet: the container will have no health status."]
+    return [f"Unknown healthcheck type '{test[0]}' (expected 'CMD'): the container will not be probed."]
+
+
+def _check_health_action(host: HostConfig) -> None:
+    action = host.HealthcheckOnFailureAction
+    if action not in ACTIONS:
+        known = ", ".join(f"'{name}'" for name in ACTIONS if name)
+        raise InvalidArgument(f"invalid HealthcheckOnFailureAction '{action}': use one of {known}")
 
 
 def _check_lines(config: ContainerConfig, host: HostConfig) -> None:

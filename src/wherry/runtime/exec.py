@@ -339,6 +339,8 @@ def _become(link: wire.Wire, inside: _Inside) -> NoReturn:
     os.setsid()
     if inside.plan.terminal:
         tty.set_controlling(0)
+    if inside.plan.subreaper:
+        become_subreaper()
     link.expect(wire.START)
     if inside.load_last is not None:
         init.install(inside.load_last)

@@ -63,6 +63,7 @@ class ProcessPlan(NamedTuple):
     scheduler: tuple[int, ...] | None  # arguments of set_scheduler
     io_priority: tuple[int, int] | None
     cpus: frozenset[int]
+    subreaper: bool  # adopt the orphans among its descendants
 
 
 def _invalid(message: str) -> StartError:
@@ -73,9 +74,10 @@ def plan(process: dict[str, Any], warnings: list[str], *, user_namespace: bool =
     """Check an OCI `process` and plan it.
 
     Besides what the specification knows, `user.username` ("name[:group]", "uid[:gid]") is looked up in the
-    container's own files in place of `user.uid` and `user.gid`, and `user.groupAdd` are names or ids of groups that
-    are added. In a user namespace (`user_namespace`) all capabilities of the kernel can be given, elsewhere those of
-    our own bounding set. Raises StartError; appends to `warnings` what had to be reduced.
+    container's own files in place of `user.uid` and `user.gid`, `user.groupAdd` are names or ids of groups that are
+    added, and `subreaper` makes an exec'd process adopt its orphaned descendants. In a user namespace
+    (`user_namespace`) all capabilities of the kernel can be given, elsewhere those of our own bounding set. Raises
+    StartError; appends to `warnings` what had to be reduced.
     """
     args = process.get("args") or []
     if not args or not all(isinstance(arg, str) for arg in args):
@@ -112,6 +114,7 @@ def plan(process: dict[str, Any], warnings: list[str], *, user_namespace: bool =
         scheduler=_scheduler(process.get("scheduler")),
         io_priority=_io_priority(process.get("ioPriority")),
         cpus=cpu_list((process.get("execCPUAffinity") or {}).get("final") or ""),
+        subreaper=bool(process.get("subreaper")),
     )
 
 

@@ -93,8 +93,9 @@ async def start(ctx: Context) -> Response:
 
 
 async def stop(ctx: Context) -> Response:
-    await engine_stop.stop(ctx.engine, ctx.name, timeout=ctx.number("t"), signal=ctx.text("signal") or None)
-    return Response(204)
+    hint = await engine_stop.stop(ctx.engine, ctx.name, timeout=ctx.number("t"), signal=ctx.text("signal") or None)
+    # RFC 7234, 5.5: clients that know nothing of warnings ignore them.
+    return Response(204, headers=[("Warning", f'199 wherry "{hint}"')] if hint else None)
 
 
 async def restart(ctx: Context) -> Response:

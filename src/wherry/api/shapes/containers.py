@@ -130,6 +130,8 @@ def state(state: State) -> dict[str, Any]:
         "StartedAt": rfc3339(state.started_at),
         "FinishedAt": rfc3339(state.finished_at),
     }
+    if state.stop_reason:
+        shown["StopReason"] = state.stop_reason
     if state.health is not None:
         shown["Health"] = {
             "Status": state.health.status,

@@ -75,7 +75,14 @@ def _stop(verb: str) -> Callable[[Session, Parsed], int]:
             query["t"] = str(parsed["timeout"])
         if "signal" in parsed.changed:
             query["signal"] = parsed["signal"]
-        return each(session, parsed.arguments, "POST", lambda name: f"/containers/{name}/{verb}", query)
+
+        def done(name: str, response: Response) -> str:
+            _, _, hint = response.headers.get("warning", "").partition('"')
+            if hint:
+                session.err(f"{hint.rstrip(chr(34))}\n")
+            return name
+
+        return each(session, parsed.arguments, "POST", lambda name: f"/containers/{name}/{verb}", query, done)
 
     return run
 

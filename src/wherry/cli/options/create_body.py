@@ -286,7 +286,15 @@ def _host_config(
         "MaskedPaths": paths,
         "ReadonlyPaths": paths,
         **({"Init": parsed["init"]} if "init" in parsed.changed else {}),
+        **_health_action(parsed),
     }
+
+
+def _health_action(parsed: Parsed) -> dict[str, Any]:
+    action = parsed["health-on-failure"]
+    if action and parsed["no-healthcheck"]:
+        raise _refuse("--no-healthcheck conflicts with --health-* options")
+    return {"HealthcheckOnFailureAction": action} if action else {}
 
 
 def _resources(parsed: Parsed) -> dict[str, Any]:

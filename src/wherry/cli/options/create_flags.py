@@ -101,6 +101,11 @@ FLAGS = (
     Flag("group-add", "list", "Add additional groups to join"),
     Flag("health-cmd", "string", "Command to run to check health"),
     Flag("health-interval", "duration", "Time between running the check (ms|s|m|h) (default 0s)"),
+    Flag(
+        "health-on-failure",
+        "string",
+        "What to do when the container becomes unhealthy (none, kill, restart, stop)",
+    ),
     Flag("health-retries", "int", "Consecutive failures needed to report unhealthy"),
     Flag(
         "health-start-interval",
