@@ -145,6 +145,7 @@ class Entry:
         "restart_task",
         "stay_down",
         "stops",
+        "unmounting",
         "unsaved",
         "waits",
         "watch",
@@ -154,6 +155,8 @@ class Entry:
         self.record = record
         self.lock = asyncio.Lock()
         self.monitor: Monitor | None = None
+        self.unmounting: Monitor | None = None
+        """Of the last run, as long as it still has the container's mounts (`unmounting`)."""
         self.pending: list[Pending] = []
         self.waits: list[Wait] = []
         self.exec_ids: list[str] = []

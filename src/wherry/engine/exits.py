@@ -15,6 +15,7 @@ from wherry.engine import attach, exec, health, removal, restarts
 from wherry.engine.containers import Entry
 from wherry.engine.sandbox import clear_endpoint, kill_leftovers, remove_bundle
 from wherry.engine.signals import signal_name
+from wherry.engine.unmounting import unmounted
 from wherry.failpoint import hit
 from wherry.runtime.client import Monitor
 
@@ -75,8 +76,9 @@ async def _on_exit(engine: "Engine", entry: Entry, monitor: Monitor, found: Exit
     async with entry.lock:
         # Reports of an earlier run's monitor say nothing about this one.
         if entry.monitor is monitor or entry.monitor is None:
-            entry.monitor = None
+            entry.monitor, entry.unmounting = None, monitor
             await apply_exit(engine, entry, found)
+    await unmounted(entry, monitor)
     await monitor.close()
 
 

@@ -17,6 +17,7 @@ from wherry.engine.containers import Entry
 from wherry.engine.joins import Joins, check_donors, resolve_joins
 from wherry.engine.log_settings import log_settings
 from wherry.engine.model import Container
+from wherry.engine.unmounting import unmounted
 from wherry.errors import Internal, InvalidArgument, WherryError
 from wherry.failpoint import hit
 from wherry.network.model import Endpoint
@@ -58,6 +59,7 @@ async def launch(engine: "Engine", entry: Entry) -> None:
     """Start the container of `entry`, whose lock is held and whose state allows it. Raises with everything undone."""
     async with engine.repairing:
         pass  # what is being repaired must not change under it; from here on our lock keeps a repair from beginning
+    await unmounted(entry)
     record = entry.record
     undo: list[Callable[[], Awaitable[None]]] = []
     try:

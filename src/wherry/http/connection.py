@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wherry.errors import InvalidArgument
 from wherry.http import guard
 from wherry.http.h1 import H1, Event, Head, HeaderList, ProtocolError
-from wherry.http.message import Body, Hangup, Peer, Request, Response
+from wherry.http.message import Body, Hangup, Last, Peer, Request, Response
 from wherry.http.raw import RawReader
 
 if TYPE_CHECKING:
@@ -253,16 +253,20 @@ class Connection(asyncio.Protocol):
             self.transport.write(self._http.send_continue())  # the reply comes first, the body is wanted none the less
         headers, reason = self._headers(response), _reason(response.status)
         self.transport.write(self._http.send_head(response.status, reason, headers, close=self._closing))
+        ended = False
         try:
             async for data in stream:
                 if data:
-                    self.transport.write(self._http.send_data(data))
+                    ended = isinstance(data, Last)
+                    end = self._http.send_end() if ended else b""
+                    self.transport.write(self._http.send_data(data) + end)
                     await self.drain()
         finally:
             close = getattr(stream, "aclose", None)
             if close is not None:
                 await close()
-        self.transport.write(self._http.send_end())
+        if not ended:
+            self.transport.write(self._http.send_end())
 
     def _headers(self, response: Response) -> HeaderList:
         return [*response.headers, ("Date", _http_date(int(time.time())))]

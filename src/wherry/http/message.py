@@ -48,6 +48,10 @@ class Response:
             self.headers.append(("Content-Type", content_type))
 
 
+class Last(bytes):
+    """The last piece of a streamed body: it goes out together with the end."""
+
+
 class Hangup(ConnectionError):
     """The peer went away before it had sent the whole body."""
 

@@ -71,6 +71,7 @@ class Monitor:
         self._count = 0
         self._exited = False
         self._closed = False
+        self._unmounted = asyncio.Event()
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._readable)
 
@@ -142,6 +143,10 @@ class Monitor:
         """Close the container's stdin once it has what was typed so far."""
         await self._ask({"op": "close_stdin"})
 
+    async def unmounted(self) -> None:
+        """After the exit: wait until the container's mounts are gone, or the monitor is."""
+        await self._unmounted.wait()
+
     async def close(self) -> None:
         """Drop the connection. The monitor goes on, or leaves if its container has ended."""
         if self._exited and not self._closed:
@@ -194,7 +199,10 @@ class Monitor:
 
     def _handle(self, message: dict[str, Any]) -> None:
         if "event" in message:
-            self._exited = self._exited or message["event"] == "exit"
+            if message["event"] == "exit":
+                self._exited = True
+            if message["event"] == "unmounted" or (message["event"] == "exit" and not message.get("mounted")):
+                self._unmounted.set()
             try:
                 self._on_event(self, message)
             finally:
@@ -226,6 +234,7 @@ class Monitor:
         if self._closed:
             return
         self._closed = True
+        self._unmounted.set()
         self._loop.remove_reader(self._sock.fileno())
         self._sock.close()
         for future in self._replies.values():

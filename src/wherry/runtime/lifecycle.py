@@ -69,8 +69,12 @@ class Gate(NamedTuple):
 class Created:
     """A container whose init waits at the gate."""
 
-    def __init__(self, process: Process, connection: wire.Wire, told: bool, poststart: Callable[[], None]) -> None:
+    def __init__(
+        self, process: Process, mounts: int, connection: wire.Wire, told: bool, poststart: Callable[[], None]
+    ) -> None:
         self.process = process
+        self.mounts = mounts
+        """The mount namespace, when it is to be held: a descriptor of the caller's; else -1."""
         self._wire = connection
         self._told = told
         self._poststart = poststart
@@ -105,6 +109,7 @@ class _Child(NamedTuple):
     gate: Gate | None
     preserve_fds: int
     shares: bool  # our memory, until it executes the program
+    holds_mounts: bool
     oom_score: int | None
 
 
@@ -122,6 +127,7 @@ def create(
     no_pivot: bool = False,
     preserve_fds: int = 0,
     at_once: bool = False,
+    hold_mounts: bool = False,
     on_cgroup: Callable[[], None] | None = None,
 ) -> Created:
     """Make a container up to the point where its program would start.
@@ -132,7 +138,7 @@ def create(
     "options"}. `cgroup` is created with linux.resources here, and removed again on failure. `seccomp_filter` is a
     ready BPF program; without one linux.seccomp is compiled. `warn` is told what had to be reduced. `on_cgroup` is
     called when the cgroup is made. `at_once`: init need not wait at the gate, `Created.start` only tells what became of
-    it.
+    it. `hold_mounts`: `Created.mounts` is a descriptor of the container's own mount namespace, which lives as long.
 
     The caller is its parent and must reap it. Raises StartError; nothing is left then.
     """
@@ -158,6 +164,7 @@ def create(
         gate,
         preserve_fds,
         at_once and _may_share(config, namespaces),
+        hold_mounts and bool(namespaces.new & ns.CLONE_NEWNS),
         (config.get("process") or {}).get("oomScoreAdj"),
     )
     try:
@@ -382,8 +389,9 @@ def _accompany(
         if isinstance(error, OSError):
             raise StartError("Internal", f"error making the container: {words(error)}") from error
         raise
+    mounts = fds.pop(0) if child.holds_mounts else -1
     process = Process(pid, pidfd, fds[0] if fds else -1)
-    return Created(process, link, told, lambda: _poststart(configured, state, warn))
+    return Created(process, mounts, link, told, lambda: _poststart(configured, state, warn))
 
 
 def _serve_helper(helper: int, link: wire.Wire, plan: spec.Plan, time_offsets: str) -> int:
@@ -550,6 +558,8 @@ def _become_init(child: _Child) -> vfork.Program:
             if flag != ns.CLONE_NEWPID:
                 _join(flag, path)
     ns.unshare(namespaces.new & ~_SEPARATE)
+    if child.holds_mounts:
+        context.mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     context.enter_cgroup = functools.partial(_await_cgroup, child)
     failpoint.hit("runtime-before-mounts")
     operations.apply_all(plan.root, context)
@@ -595,16 +605,16 @@ def _finish(child: _Child, plan: spec.Plan, limits: tuple[tuple[int, int, int], 
     if process.no_new_privileges:
         prctl.set_no_new_privs()
     gate = () if child.gate is None else (child.gate.listener.fileno(),)
-    master = (context.master,) if context.master >= 0 else ()
-    prctl.close_all_but((link.fileno(), *gate, *master, *range(3, 3 + child.preserve_fds)))
+    told = [fd for fd in (context.mounts, context.master) if fd >= 0]
+    prctl.close_all_but((link.fileno(), *gate, *told, *range(3, 3 + child.preserve_fds)))
     load = child.load_filter
     if load is not None and not process.no_new_privileges:
         init.install(load)
     init.take_identity(process, user, limits)
     program = init.look_path(process.args[0], process.env.get(b"PATH"))
-    link.send(wire.READY, context.warnings, list(master))
-    if master:
-        os.close(context.master)
+    link.send(wire.READY, context.warnings, told)
+    for fd in told:
+        os.close(fd)
     link = _wait_at_gate(child)
     if plan.hooks.get("startContainer"):
         _start_hooks(child, plan, link)

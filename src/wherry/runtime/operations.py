@@ -28,6 +28,7 @@ class Context:
         self.proc = -1  # the root of the container's procfs, by which `private_proc` is asked for
         self.console = -1  # the peer of the container's terminal
         self.master = -1
+        self.mounts = -1  # our mount namespace, when the parent wants to hold it
         self.terminal_size: tuple[int, int] | None = None
         self.user_namespace = False
         self.prepared: dict[int, int] = {}  # index of a mount in the configuration → detached mount made by the parent

@@ -13,7 +13,7 @@ from wherry.engine import logs as engine_logs
 from wherry.engine import wait as engine_wait
 from wherry.errors import InvalidArgument, WherryError
 from wherry.http.hijack import MULTIPLEXED_STREAM, RAW_STREAM, HttpHijack
-from wherry.http.message import Response
+from wherry.http.message import Last, Response
 from wherry.http.websocket import WebSocketHijack
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ async def _outcome(waiter: Any) -> AsyncIterator[bytes]:
     outcome: dict[str, Any] = {"StatusCode": status}
     if error:
         outcome["Error"] = {"Message": error}
-    yield json_bytes(outcome)
+    yield Last(json_bytes(outcome))
 
 
 async def attach(ctx: Context) -> None:

@@ -154,6 +154,7 @@ class Kept(NamedTuple):
     stderr: int
     stdin: int
     filter: int
+    mounts: int
 
 
 def create(link: socket, source: socket) -> None:
@@ -216,6 +217,7 @@ def _create(link: socket, connection: socket, record: bytes, fds: list[int]) -> 
                 stderr=pipes.stderr,
                 stdin=pipes.stdin,
                 filter=order.filter,
+                mounts=created.mounts,
             )
             _hand_over(link, head, kept, created.process.pid, fds)
             if not head["start"]:
@@ -258,6 +260,7 @@ def _make(order: Order, cgroup: Cgroup | None, *, at_once: bool) -> tuple[lifecy
             warn=warnings.append,
             container_id=order.head["id"],
             at_once=at_once,
+            hold_mounts=True,
             on_cgroup=watch,
         )
     finally:

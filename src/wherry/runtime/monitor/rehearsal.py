@@ -98,7 +98,7 @@ def _state() -> dict[str, object]:
         "attachments": [],
         "filter": False,
     }
-    kept = [True, True, True, False, False, True, True, False, False]
+    kept = [True, True, True, False, False, True, True, False, False, False]
     return {"head": head, "kept": kept, "pid": os.getpid(), "started_at": 1}
 
 

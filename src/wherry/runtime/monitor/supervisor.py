@@ -91,6 +91,7 @@ class Supervisor:
         kept = birth.unpack_kept(state["kept"], fds)
         self._filter = kept.filter
         self._oom_fd = kept.oom
+        self._mounts = kept.mounts
         process = Process(state["pid"], kept.pidfd, kept.console)
         pipes = Pipes(Stdio(-1, -1, -1), kept.stdin, kept.stdout, kept.stderr)
         self._log = open_writer(head["log"])
@@ -373,15 +374,25 @@ class Supervisor:
             self._attempt(self._cgroup().remove)
         self._control.stop_listening()
         event = {"event": "exit", **{name: end[name] for name in ("exit_code", "signal", "oom_killed")}}
-        self._control.announce({**event, "time": end["finished_at"]}, self._leave)
+        self._control.announce({**event, "time": end["finished_at"], "mounted": self._mounts >= 0}, self._leave)
 
     def _record(self, end: dict[str, Any]) -> None:
         write_record(self._record_path, {**end, "pid": self._job.pid, "started_at": self._started_at})
 
     def _leave(self) -> None:
-        self._over = True
         for job in self._every_job():
             job.end_clients()
+        self._let_go_of_mounts()
+        self._over = True
+
+    def _let_go_of_mounts(self) -> None:
+        """The end of the mount namespace, and of the overlay with it, which writes its file system to the disk: that is
+        waited for after the exit is told, not before."""
+        if self._mounts >= 0:
+            hit("monitor.before_unmount")
+            os.close(self._mounts)
+            self._mounts = -1
+            self._control.announce({"event": "unmounted"})
 
     def _close_oom(self) -> None:
         if self._oom_fd >= 0:
