@@ -57,7 +57,8 @@ def _hand_over(call: Call, process: Process, kind: str) -> None:
 
 
 def create(call: Call, *, foreground: bool) -> tuple[ContainerDirectory, Record, Created]:
-    """Make a container whose init waits for `start`; everything is undone when that fails."""
+    """Make a container whose init waits for `start`, or, in the foreground and without hooks, for nothing; everything
+    is undone when that fails."""
     directory = call.container()
     bundle = os.path.abspath(call.text("bundle", "."))
     config = load_config(bundle)
@@ -70,7 +71,8 @@ def create(call: Call, *, foreground: bool) -> tuple[ContainerDirectory, Record,
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         record = Record(directory.id, 0, 0, bundle, stamp, os.geteuid(), cgroup.path, config)
         directory.save(record)
-        listener = directory.listen()
+        at_once = foreground and not any((config.get("hooks") or {}).values())
+        listener = None if at_once else directory.listen()
         created = lifecycle.create(
             config,
             bundle,
@@ -78,12 +80,16 @@ def create(call: Call, *, foreground: bool) -> tuple[ContainerDirectory, Record,
             cgroup=cgroup,
             warn=call.log.warn,
             container_id=directory.id,
-            gate=Gate(listener),
+            gate=Gate(listener) if listener else None,
+            at_once=at_once,
             no_pivot=call.flag("no-pivot"),
             preserve_fds=_preserved(call),
         )
-        listener.close()
         try:
+            if listener:
+                listener.close()
+            else:
+                created.start()
             pid = created.process.pid
             record = record._replace(pid=pid, start_time=process_start_time(pid))
             directory.save(record)
@@ -107,7 +113,8 @@ def run(call: Call) -> int:
     oci_relay.block_signals()
     directory, record, created = create(call, foreground=not detached)
     try:
-        start_waiting(directory, record, call.log.warn)
+        if directory.waiting():
+            start_waiting(directory, record, call.log.warn)
     except BaseException:
         delete(directory, True, call.log.warn)
         raise

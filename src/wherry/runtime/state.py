@@ -36,7 +36,7 @@ class Record(NamedTuple):
 
     def alive(self) -> bool:
         """Whether init still runs."""
-        return self.pid > 0 and process_start_time(self.pid) == self.start_time
+        return self.pid > 0 and self.start_time >= 0 and process_start_time(self.pid) == self.start_time
 
 
 def check_id(container_id: str) -> None:
