@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.api.app import App
 from wherry.api.context import Context
-from wherry.api.handlers import containers, exec, images, networks, streams, swarm, system, volumes
+from wherry.api.handlers import containers, exec, files, images, networks, streams, swarm, system, volumes
 from wherry.errors import Unimplemented
 from wherry.http.message import Response
 
@@ -59,12 +59,12 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/containers/{name}/json", containers.inspect),
     Route("GET", "/containers/{name}/top", containers.top),
     Route("GET", "/containers/{name}/logs", streams.logs),
-    _missing("GET", "/containers/{name}/changes", "diff is not supported yet"),
-    _missing("GET", "/containers/{name}/export", "export is not supported yet"),
+    Route("GET", "/containers/{name}/changes", files.changes),
+    Route("GET", "/containers/{name}/export", files.export),
     _missing("GET", "/containers/{name}/stats", "stats is not supported yet"),
-    _missing("HEAD", "/containers/{name}/archive", "copying from a container is not supported yet"),
-    _missing("GET", "/containers/{name}/archive", "copying from a container is not supported yet"),
-    _missing("PUT", "/containers/{name}/archive", "copying to a container is not supported yet"),
+    Route("HEAD", "/containers/{name}/archive", files.head),
+    Route("GET", "/containers/{name}/archive", files.get),
+    Route("PUT", "/containers/{name}/archive", files.put),
     _missing("GET", "/containers/{name}/checkpoints", "checkpoints are not supported yet"),
     _missing("POST", "/containers/{name}/checkpoints", "checkpoints are not supported yet"),
     _missing("DELETE", "/containers/{name}/checkpoints/{checkpoint}", "checkpoints are not supported yet"),
@@ -99,7 +99,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/images/{name}/tag", images.tag, completes=True),
     Route("DELETE", "/images/{name}", images.remove, completes=True),
     _missing("GET", "/distribution/{name}/json", "asking a registry is not supported yet"),
-    _missing("POST", "/commit", "commit is not supported yet"),
+    Route("POST", "/commit", images.commit, completes=True),
     _missing("POST", "/build", "building is not supported yet"),
     _missing("POST", "/build/prune", "building is not supported yet"),
     _missing("POST", "/build/cancel", "building is not supported yet"),

@@ -122,3 +122,8 @@ def _normalise(names: Iterable[str] | None, bounding: Collection[str]) -> list[s
             )
         found.add(full)
     return sorted(found)
+
+
+OVERLAY_OPTIONS = ("index=off", "metacopy=off", "redirect_dir=off")
+"""Whatever the kernel's defaults are: a container's layer holds whole files under their own names, so that it can be
+compared, copied and committed without the layers below, and being looked at does not keep it from starting."""

@@ -43,6 +43,9 @@ _PROBES = 8
 _TRANSFERS = 8
 """How many archives can be read from clients at once. A client may be slow: it must not hold a worker."""
 
+_COPIES = 32
+"""How many copies in and out of containers can be under way at once."""
+
 
 class Engine:
     """One engine; made by `Engine.open`."""
@@ -72,6 +75,7 @@ class Engine:
         self._locks = locks
         self._pool = ThreadPoolExecutor(_WORKERS, "engine")
         self._transfers = ThreadPoolExecutor(_TRANSFERS, "transfer")
+        self._files = ThreadPoolExecutor(_COPIES, "files")
         self._tending: asyncio.Task[None] | None = None
         self.probing = asyncio.Semaphore(_PROBES)
         """Lets a few health probes start at a time."""
@@ -158,6 +162,7 @@ class Engine:
             await self.run_blocking(self.network.stop)
         self._pool.shutdown()
         self._transfers.shutdown(wait=False, cancel_futures=True)
+        self._files.shutdown(wait=False, cancel_futures=True)
         self.db.close()
         for lock in self._locks:
             os.close(lock)
@@ -191,6 +196,16 @@ class Engine:
     async def transfer(self, function: Callable[[], T]) -> T:
         """Run blocking work that reads from a client, in one of a few threads set aside for it."""
         return await asyncio.get_running_loop().run_in_executor(self._transfers, function)
+
+    async def on_files(self, function: Callable[[], T]) -> T:
+        """Run blocking work on the files of a container, in a thread set aside for it: a client on the other end may
+        be slow. Cancelled, it still waits for the thread, whose client is gone then."""
+        work = asyncio.get_running_loop().run_in_executor(self._files, function)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait({work})
+            raise
 
     async def to_the_end(self, work: Awaitable[T]) -> T:
         """Await `work`, which goes on to its end (or is undone by itself) even if the caller is cancelled."""

@@ -16,10 +16,12 @@ import email.utils
 import http
 import json
 import logging
+import os
 import select
 import socket
 import struct
 import time
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +30,7 @@ from wherry.http import guard
 from wherry.http.h1 import H1, Event, Head, HeaderList, ProtocolError
 from wherry.http.message import Body, Hangup, Last, Peer, Request, Response
 from wherry.http.raw import RawReader
+from wherry.http.sink import LoopSink, Sink, SocketSink
 
 if TYPE_CHECKING:
     from wherry.http.server import Server
@@ -77,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._writable.set()
         self._timer: asyncio.TimerHandle | None = None
         self._raw: RawReader | None = None
+        self._sink: SocketSink | None = None
 
     # -- events of the transport
 
@@ -132,6 +136,8 @@ class Connection(asyncio.Protocol):
         if self._raw is not None:
             self._raw.feed_lost()
         elif self.task is not None:
+            if self._sink is not None:
+                self._sink.abort()
             self.task.cancel()
 
     def pause_writing(self) -> None:
@@ -206,12 +212,15 @@ class Connection(asyncio.Protocol):
     # -- replies
 
     async def _reply(self, head: Head, response: Response, body: Body) -> None:
-        if response.stream is None:
+        if response.stream is None and response.produce is None:
             await self._drain_body(body)
             self._write_whole(head, response, body)
         else:
             self._streaming = True
-            await self._write_stream(response)
+            if response.produce is not None:
+                await self._produce(response, response.produce)
+            else:
+                await self._write_stream(response)
             await self._drain_body(body)
             self._streaming = False
         await self.drain()
@@ -267,6 +276,30 @@ class Connection(asyncio.Protocol):
                 await close()
         if not ended:
             self.transport.write(self._http.send_end())
+
+    async def _produce(self, response: Response, produce: Callable[[Sink], Awaitable[None]]) -> None:
+        """Let somebody's thread write the body: into the socket itself where nothing has to be encrypted."""
+        headers, reason = self._headers(response), _reason(response.status)
+        self.transport.write(self._http.send_head(response.status, reason, headers, close=self._closing))
+        loop = asyncio.get_running_loop()
+        if self.encrypted:
+            loop_sink = LoopSink(loop, self._write_body)
+            await produce(loop_sink)
+            await loop.run_in_executor(None, loop_sink.finish)
+            self.transport.write(self._http.send_end())
+            return
+        await self.flush()
+        sink = self._sink = SocketSink(_duplicate(self.transport), chunked=bool(self._http.send_end()))
+        try:
+            await produce(sink)
+            await loop.run_in_executor(None, sink.finish)
+        finally:
+            self._sink = None
+            sink.close()
+
+    async def _write_body(self, data: bytes) -> None:
+        self.transport.write(self._http.send_data(data))
+        await self.drain()
 
     def _headers(self, response: Response) -> HeaderList:
         return [*response.headers, ("Date", _http_date(int(time.time())))]
@@ -372,6 +405,8 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection."""
         self._cancel_timer()
+        if self._sink is not None:
+            self._sink.abort()
         self.transport.abort()
 
     # -- time
@@ -425,6 +460,10 @@ def _hung_up(transport: asyncio.Transport) -> bool:
     poller = select.poll()
     poller.register(sock.fileno(), 0)
     return any(event & select.POLLHUP for _, event in poller.poll(0))
+
+
+def _duplicate(transport: asyncio.Transport) -> socket.socket:
+    return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
 
 
 def _reason(status: int) -> str:

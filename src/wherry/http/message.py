@@ -3,11 +3,12 @@
 import asyncio
 import io
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.errors import InvalidArgument
 from wherry.http.h1 import Head, HeaderList
+from wherry.http.sink import Sink
 
 if TYPE_CHECKING:
     from wherry.http.connection import Connection
@@ -24,12 +25,14 @@ class Peer(NamedTuple):
 
 
 class Response:
-    """A reply: whole (`body`), or streamed from `stream`, whose head goes out before the first item is awaited.
+    """A reply: whole (`body`), streamed from `stream`, whose head goes out before the first item is awaited, or written
+    by `produce`, which is given a `Sink` after the head went out and returns when a thread has written everything.
 
-    A stream that raises cuts the connection, so that the peer knows it did not get everything.
+    A stream or producer that raises cuts the connection, so that the peer knows it did not get everything. A producer
+    that is cancelled must not return before its thread has ended.
     """
 
-    __slots__ = ("body", "headers", "status", "stream")
+    __slots__ = ("body", "headers", "produce", "status", "stream")
 
     def __init__(
         self,
@@ -39,11 +42,13 @@ class Response:
         content_type: str | None = None,
         headers: HeaderList | None = None,
         stream: AsyncIterator[bytes] | None = None,
+        produce: Callable[[Sink], Awaitable[None]] | None = None,
     ) -> None:
         self.status = status
         self.body = body
         self.headers = headers or []
         self.stream = stream
+        self.produce = produce
         if content_type is not None:
             self.headers.append(("Content-Type", content_type))
 

@@ -109,6 +109,13 @@ class ImageConfig(msgspec.Struct, omit_defaults=True):
         return Platform(self.architecture, self.os, self.variant)
 
 
+class CommittedImage(ImageConfig, omit_defaults=True, kw_only=True):
+    """The description of an image made from a container, with what Docker adds to it."""
+
+    container: str = ""
+    container_config: dict[str, Any] | None = None
+
+
 class ArchiveImage(msgspec.Struct, rename="pascal"):
     """An element of `manifest.json` in a docker-archive; paths are names of members."""
 

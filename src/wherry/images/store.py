@@ -31,6 +31,7 @@ from wherry.images import listing, oci, records, save
 from wherry.images.archive.compression import detect
 from wherry.images.archive.sources import StreamSource, open_plain
 from wherry.images.changes import apply_changes
+from wherry.images.commit import Commit, image_config, pack_layer
 from wherry.images.content.store import ContentStore
 from wherry.images.incoming import Incoming, NewImage
 from wherry.images.load import Archive, KnownLayer, Progress, Resolver, make_manifest
@@ -269,6 +270,39 @@ class ImageStore:
             image = NewImage(_sha256(data), data, manifest, media_type, [row], names)
             self._add(incoming, [image])
         return image.id
+
+    def commit(self, parent_id: str, upper: str, commit: Commit, *, reference: str = "") -> str:
+        """Make an image of the image `parent_id` and a container's `upper` directory on top; returns its id.
+
+        `reference` is the name it gets ("" for none). Raises as `load`.
+        """
+        name = parse_tag_target(reference) if reference else None
+        with _host_errors(self._paths.data_root), self._leased() as lease, self._incoming() as incoming:
+            parent, rows, descriptors = self._layers_below(parent_id, lease)
+            layer = incoming.layer(lambda append: pack_layer(upper, append))
+            row = layer.row()
+            if row.diff_id != _EMPTY_LAYER:
+                rows, descriptors = [*rows, row], [*descriptors, layer.descriptor()]
+            data = image_config(parent, commit, row.diff_id if row.diff_id != _EMPTY_LAYER else None)
+            manifest, media_type = make_manifest(data, descriptors)
+            names = [name] if name else []
+            self._add(incoming, [NewImage(_sha256(data), data, manifest, media_type, rows, names, parent.id)])
+        return _sha256(data)
+
+    def _layers_below(
+        self, image_id: str, lease: Callable[..., None]
+    ) -> tuple[Image, builtins.list[records.LayerRow], builtins.list[oci.Descriptor]]:
+        """An image with its layers as rows and as its manifest lists them, leased from now on."""
+        with self._lock:
+            image = self._records.image(image_id)
+            rows = self._records.layer_rows(image_id)
+            lease(*(row.blob for row in rows), *(row.diff_id for row in rows))
+        document = oci.decode_manifest_or_index(
+            self._content.read(image.manifest.digest, oci.MANIFEST_MAX), image.manifest
+        )
+        if not isinstance(document, oci.Manifest):
+            raise Internal(f"image {image_id}: its manifest is an index")
+        return image, rows, document.layers
 
     def save(self, refs: builtins.list[str], out: BinaryIO) -> None:
         """`docker save`: write the images to `out`, each under the names it was asked for by. A repository without a

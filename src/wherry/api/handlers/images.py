@@ -3,9 +3,12 @@
 from collections.abc import Callable
 
 from wherry.api import decode, progress
+from wherry.api.app import COMPATIBLE_WITH
 from wherry.api.context import Context, json_response
 from wherry.api.shapes import images as shapes
 from wherry.engine import images as engine_images
+from wherry.engine.files import commit as engine_commit
+from wherry.engine.model import ContainerConfig
 from wherry.errors import Internal, InvalidArgument, Unimplemented
 from wherry.http.message import Response
 from wherry.images.records import Image
@@ -89,3 +92,18 @@ async def _import(ctx: Context) -> Response:
         report({"status": image_id})
 
     return await progress.respond(work)
+
+
+async def commit(ctx: Context) -> Response:
+    """POST /commit: an image from a container; the body is a container's config, or nothing."""
+    data = await ctx.json(optional=True)
+    options = engine_commit.CommitOptions(
+        reference=engine_commit.target(ctx.text("repo"), ctx.text("tag")),
+        comment=ctx.text("comment"),
+        author=ctx.text("author"),
+        pause=ctx.flag("pause", True),
+        changes=ctx.request.query.get("changes", []),
+        config=None if data is None else decode.convert(ContainerConfig, data, go_type="container.Config"),
+    )
+    image_id = await engine_commit.commit(ctx.engine, ctx.text("container"), options, version=COMPATIBLE_WITH)
+    return json_response({"Id": image_id}, 201)

@@ -72,6 +72,8 @@ class LayerExtractor:
     ) -> None:
         """`spend` is told the bytes about to be written and may raise to stop."""
         self._root_fd = root_fd
+        self._whiteouts = True
+        self._owner: tuple[int, int] | None = None
         self._opaque_xattr = opaque_xattr
         self._spend = spend
         self._umask = _umask()
@@ -102,16 +104,18 @@ class LayerExtractor:
         parts = clean(entry.name)
         self._entries += 1
         if not parts:
-            if entry.type != headers.DIRECTORY:
+            if self._whiteouts and entry.type != headers.DIRECTORY:
                 raise InvalidArgument("invalid archive: the root is not a directory")
             return
-        if parts[0].startswith(_WHITEOUT_META) and parts != (_OPAQUE,):
+        if self._whiteouts and parts[0].startswith(_WHITEOUT_META) and parts != (_OPAQUE,):
             return  # aufs's own bookkeeping, in very old layers
         make = _MAKERS.get(entry.type)
         if make is None:
             raise InvalidArgument(f"unhandled tar header type {ord(entry.type)} of {show(entry.name)}")
         if not (0 <= entry.uid <= _ID_MAX and 0 <= entry.gid <= _ID_MAX):
             raise InvalidArgument(f"invalid archive: owner {entry.uid}:{entry.gid} of {show(entry.name)}")
+        if self._owner is not None:
+            entry = entry._replace(uid=self._owner[0], gid=self._owner[1])
         name = parts[-1]
         if len(self._directories) > _CACHED_DIRECTORIES:
             self._forget_directories()
@@ -119,19 +123,19 @@ class LayerExtractor:
             parent = self._directories.get(parts[:-1])
             if parent is None:
                 parent = self._directory(parts[:-1], create=True)
-            if name.startswith(WHITEOUT):
+            if self._whiteouts and name.startswith(WHITEOUT):
                 self._whiteout(parent, name)
             else:
                 make(self, parent, parts, entry, reader)
         except OSError as error:
-            raise _explain(error, entry) from error
+            raise self._explain(error, entry) from error
 
     def _regular(self, parent: int, parts: Parts, entry: Entry, reader: TarReader) -> None:
         mode = entry.mode
         try:
             fd = os.open(parts[-1], _NEW_FLAGS, mode & 0o777, dir_fd=parent)
         except FileExistsError:
-            self._replace(parent, parts[-1])
+            self._replace(parent, parts[-1], entry)
             fd = os.open(parts[-1], _NEW_FLAGS, mode & 0o777, dir_fd=parent)
         try:
             if entry.size:
@@ -162,7 +166,7 @@ class LayerExtractor:
             os.mkdir(parts[-1], 0o755, dir_fd=parent)
         except FileExistsError:
             if not stat.S_ISDIR(_lstat(parent, parts[-1]).st_mode):
-                was_whiteout = self._replace(parent, parts[-1])
+                was_whiteout = self._replace(parent, parts[-1], entry)
                 os.mkdir(parts[-1], 0o755, dir_fd=parent)
                 if was_whiteout:
                     os.setxattr(self._directory(parts), self._opaque_xattr, b"y")
@@ -172,7 +176,7 @@ class LayerExtractor:
         try:
             os.symlink(entry.linkname, parts[-1], dir_fd=parent)
         except FileExistsError:
-            self._replace(parent, parts[-1])
+            self._replace(parent, parts[-1], entry)
             os.symlink(entry.linkname, parts[-1], dir_fd=parent)
         self._size += len(entry.linkname)
         self._set_attributes(parent, parts[-1], entry)
@@ -187,7 +191,7 @@ class LayerExtractor:
         except FileExistsError:
             if os.path.samestat(_lstat(source, target[-1]), _lstat(parent, parts[-1])):
                 return
-            self._replace(parent, parts[-1])
+            self._replace(parent, parts[-1], entry)
             source, parent = self._directory(target[:-1]), self._directory(parts[:-1])
             os.link(target[-1], parts[-1], src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
 
@@ -200,7 +204,7 @@ class LayerExtractor:
         try:
             os.mknod(parts[-1], kind | 0o600, device, dir_fd=parent)
         except FileExistsError:
-            self._replace(parent, parts[-1])
+            self._replace(parent, parts[-1], entry)
             os.mknod(parts[-1], kind | 0o600, device, dir_fd=parent)
         self._set_attributes(parent, parts[-1], entry)
 
@@ -210,8 +214,7 @@ class LayerExtractor:
         if entry.xattrs:
             _set_xattrs(b"/proc/self/fd/%d/%s" % (parent, name), entry.xattrs)
         if entry.type != headers.SYMLINK:
-            # follows links, which is harmless: nobody else writes here, and the name is no link
-            os.chmod(name, entry.mode, dir_fd=parent)
+            _chmod(parent, name, entry.mode)
         os.utime(name, ns=_times(entry), dir_fd=parent, follow_symlinks=False)
 
     # whiteouts
@@ -235,10 +238,14 @@ class LayerExtractor:
 
     # what is there already
 
-    def _replace(self, parent: int, name: bytes) -> bool:
-        """Remove what `name` is, with all below it; whether it was a whiteout. `parent` stays valid: descriptors are
-        forgotten except the one in use."""
+    def _check_replacing(self, parent: int, name: bytes, status: os.stat_result, entry: Entry) -> None:
+        """May `entry` take the place of the file `name`? In a layer it may."""
+
+    def _replace(self, parent: int, name: bytes, entry: Entry) -> bool:
+        """Remove what `name` is, with all below it, for `entry`; whether it was a whiteout. `parent` stays valid:
+        descriptors are forgotten except the one in use."""
         status = _lstat(parent, name)
+        self._check_replacing(parent, name, status, entry)
         if stat.S_ISDIR(status.st_mode):
             self._forget_directories(keep=parent)
             delete_tree(name, dir_fd=parent)
@@ -246,7 +253,7 @@ class LayerExtractor:
             if stat.S_ISLNK(status.st_mode):
                 self._forget_directories(keep=parent)
             os.unlink(name, dir_fd=parent)
-        return _is_whiteout(status)
+        return self._whiteouts and _is_whiteout(status)
 
     # directories
 
@@ -314,6 +321,13 @@ class LayerExtractor:
         os.fchmod(fd, entry.mode)
         os.utime(fd, ns=_times(entry))
 
+    def _explain(self, error: OSError, entry: Entry) -> Exception:
+        """An error of the kernel's as the archive's fault where it is one."""
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.EXDEV, errno.ENAMETOOLONG):
+            to = f" -> {show(entry.linkname)}" if entry.linkname else ""
+            return InvalidArgument(f"invalid archive: {show(entry.name)}{to}: {error.strerror}")
+        return OSError(error.errno or 0, f"{error.strerror} (unpacking {show(entry.name)})")
+
 
 _Maker = Callable[[LayerExtractor, int, Parts, Entry, TarReader], None]
 _MAKERS: dict[bytes, _Maker] = {
@@ -326,6 +340,16 @@ _MAKERS: dict[bytes, _Maker] = {
     headers.FIFO: LayerExtractor._node,
 }
 _NODE_TYPES = {headers.CHARACTER: stat.S_IFCHR, headers.BLOCK_DEVICE: stat.S_IFBLK, headers.FIFO: stat.S_IFIFO}
+
+
+def _chmod(parent: int, name: bytes, mode: int) -> None:
+    """chmod(2) of what `name` is, which may have become a link since: that is not followed."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        if not stat.S_ISLNK(os.fstat(fd).st_mode):
+            os.chmod(f"/proc/self/fd/{fd}", mode)
+    finally:
+        os.close(fd)
 
 
 def _lstat(parent: int, name: bytes) -> os.stat_result:
@@ -368,11 +392,3 @@ def _fill_sparse(fd: int, entry: Entry, reader: TarReader) -> None:
             left -= written
             if not left:
                 offset, left = next(extents, (0, 0))
-
-
-def _explain(error: OSError, entry: Entry) -> Exception:
-    """An error of the kernel's as the archive's fault where it is one."""
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.EXDEV, errno.ENAMETOOLONG):
-        to = f" -> {show(entry.linkname)}" if entry.linkname else ""
-        return InvalidArgument(f"invalid archive: {show(entry.name)}{to}: {error.strerror}")
-    return OSError(error.errno or 0, f"{error.strerror} (unpacking {show(entry.name)})")

@@ -1,0 +1,188 @@
+"""A container's root file system as `docker cp` sees it: the root with the user's volumes, binds and the files that
+tell of the network; no tmpfs, /proc or /dev (Docker's `openContainerFS`).
+
+    running            the root mount, borrowed from its mount namespace
+    not running, read  an overlay of the container's layer and the image's below a tmpfs that takes mount points:
+                       nothing is written, and a start meanwhile does not matter
+    not running, write the container's own overlay; the caller holds the container's lock
+
+No device can be opened in a view (nodev), no program run.
+"""
+
+import os
+import posixpath
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from wherry.engine.containers import Entry
+from wherry.engine.defaults import OVERLAY_OPTIONS
+from wherry.engine.files.paths import Found
+from wherry.engine.model import Container
+from wherry.errors import Internal
+from wherry.failpoint import hit
+from wherry.linux import mounts as m
+from wherry.linux.openat import create_in_root, mkdir_in_root
+from wherry.linux.pidfd import pidfd_open
+from wherry.linux.private_mounts import PrivateMounts, private_mounts
+from wherry.runtime.rootfs import attach_overlay
+from wherry.store.paths import Paths
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+_OPTIONS: tuple[tuple[str, str | None], ...] = tuple(
+    (key, value) for key, _, value in (word.partition("=") for word in OVERLAY_OPTIONS)
+)
+_NO_DEVICES = m.ATTR_NODEV | m.ATTR_NOSUID | m.ATTR_NOEXEC
+
+
+class View:
+    """`root` is the descriptor to resolve paths from, `mounted` those of what is mounted below."""
+
+    def __init__(self, mounts: PrivateMounts, mounted: list[int]) -> None:
+        self._held = [mounts.root, mounts.namespace, *mounted]
+        self.root = mounts.root
+        self.mounted = mounted
+
+    def keep(self, found: Found) -> Found:
+        """Close the descriptor of `found` with the view."""
+        self._held.append(found.fd)
+        return found
+
+    def close(self) -> None:
+        """Unmount everything; idempotent."""
+        while self._held:
+            os.close(self._held.pop())
+
+    def __del__(self) -> None:
+        self.close()  # the client went away before anybody came to use it
+
+    def __enter__(self) -> "View":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_view(engine: "Engine", entry: Entry, *, write: bool = False, mounts: bool = True) -> View:
+    """The view of a container, in a worker thread; with `write` its lock is held unless it runs. `mounts`: with the
+    user's mounts, not the bare root. Raises `Internal` when it can't be made."""
+    record = entry.record
+    mounted: list[int] = []
+    try:
+        with _pidfd(entry) as pidfd:
+
+            def build(target: int) -> int:
+                root = os.dup(target) if pidfd is not None else _overlay(engine.paths, record, target, write)
+                return _furnish(root, record, mounted if mounts else None)
+
+            return View(private_mounts(os.fspath(engine.paths.exec_root), build, pidfd), mounted)
+    except OSError as error:
+        for fd in mounted:
+            os.close(fd)
+        raise Internal(f"cannot open the file system of container {record.id}: {error}") from error
+
+
+@contextmanager
+def _pidfd(entry: Entry) -> Iterator[int | None]:
+    """The container's first process, or None when there is none. The monitor tells of an exit before it reaps the
+    process's cgroup, so a pid that is still recorded is not yet another's."""
+    monitor = entry.monitor
+    pid = entry.record.state.pid
+    if monitor is None or not pid or entry.status not in ("running", "paused"):
+        yield None
+        return
+    try:
+        fd = pidfd_open(pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _furnish(root: int, record: Container, mounted: list[int] | None) -> int:
+    """Mount what the user wants in the tree at `root` (unless `mounted` is None, where the descriptors go), and take
+    away what nobody may do here; returns `root`, or closes it when that fails."""
+    try:
+        if mounted is not None:
+            for point in _points(record):
+                _mount(root, point, mounted)
+        m.mount_setattr(root, set_=_NO_DEVICES, recursive=True)
+        if record.host_config.ReadonlyRootfs:
+            m.mount_setattr(root, set_=m.ATTR_RDONLY)
+    except BaseException:
+        os.close(root)
+        raise
+    return root
+
+
+def _overlay(paths: Paths, record: Container, target: int, write: bool) -> int:
+    upper, work, lower = paths.upper(record.id), paths.work(record.id), tuple(record.lower_dirs)
+    if write:
+        return attach_overlay(target, lower, os.fspath(upper), os.fspath(work), _OPTIONS)
+    scratch = m.new_filesystem("tmpfs", [("mode", "0755")])
+    try:
+        m.move_mount(scratch, target)
+        for name in ("upper", "work"):
+            os.mkdir(name, 0o755, dir_fd=scratch)
+        place = m.fd_path(scratch)
+        layers = (os.fspath(upper), *lower)
+        return attach_overlay(scratch, layers, f"{place}/upper", f"{place}/work", _OPTIONS)
+    finally:
+        os.close(scratch)
+
+
+class _Point(NamedTuple):
+    """Something of the host's and where the container sees it."""
+
+    source: str
+    destination: str
+    writable: bool
+
+
+def _points(record: Container) -> list[_Point]:
+    """What is mounted, outer ones first."""
+    tmpfs = {posixpath.normpath(path) for path in record.host_config.Tmpfs or {}}
+    points = [
+        _Point(point.Source, posixpath.normpath(point.Destination), point.RW)
+        for point in record.mounts
+        if point.Type != "tmpfs" and point.Source
+    ]
+    points = [point for point in points if point.destination not in tmpfs]
+    taken = {point.destination for point in points}
+    files = (
+        (record.resolv_conf_path, "/etc/resolv.conf"),
+        (record.hostname_path, "/etc/hostname"),
+        (record.hosts_path, "/etc/hosts"),
+    )
+    points += [_Point(source, path, True) for source, path in files if source and path not in taken]
+    return sorted(points, key=lambda point: point.destination.count("/"))
+
+
+def _mount(root: int, point: _Point, mounted: list[int]) -> None:
+    """Mount one thing in the tree. A source that is not there (a file of a container that never ran, a bind whose
+    source will be made by the start) is left out."""
+    try:
+        source = os.open(point.source, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        is_directory = stat.S_ISDIR(os.fstat(source).st_mode)
+        place = (
+            mkdir_in_root(root, point.destination, 0o755) if is_directory else create_in_root(root, point.destination)
+        )
+        try:
+            hit("engine.view.resolved")
+            mounted.append(tree := m.copy_mount(source, recursive=True))
+            if not point.writable:
+                m.mount_setattr(tree, set_=m.ATTR_RDONLY, recursive=True)
+            m.move_mount(tree, place)
+        finally:
+            os.close(place)
+    finally:
+        os.close(source)

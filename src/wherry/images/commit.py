@@ -1,0 +1,83 @@
+"""An image from a container: its layer on top of the image's, a config with one more step of history.
+
+What Docker's `daemon/commit.go` and `image.NewChildImage` make, asked from a real one.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from wherry.images import oci
+from wherry.images.archive.pack_layer import LayerPacker
+from wherry.images.records import Image
+
+_READ = 1 << 20
+
+
+class Commit(NamedTuple):
+    """What the new image says of itself. `config` is its "config" object, `container` the id of the container it was
+    made of, with that one's config; `created_by` its command."""
+
+    config: dict[str, Any]
+    container: str
+    container_config: dict[str, Any]
+    created_by: str
+    author: str
+    comment: str
+    docker_version: str
+
+
+class _Pieces:
+    """A sink that hands everything to `append`."""
+
+    def __init__(self, append: Callable[[bytes | memoryview], None]) -> None:
+        self.write = append
+
+    def send_file(self, fd: int, count: int, /) -> int:
+        left = count
+        while left and (data := os.read(fd, min(left, _READ))):
+            self.write(data)
+            left -= len(data)
+        return count - left
+
+
+def pack_layer(upper: str, append: Callable[[bytes | memoryview], None]) -> None:
+    """Hand the archive of the upper directory to `append`, piece by piece. Raises OSError."""
+    fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        packer = LayerPacker(_Pieces(append))
+        packer.tree(fd, b"", top=False)
+        packer.finish()
+    finally:
+        os.close(fd)
+
+
+def image_config(parent: Image, commit: Commit, diff_id: str | None) -> bytes:
+    """The JSON of the new image; `diff_id` is None when the container changed nothing."""
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    created = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+    step = oci.History(
+        created=created,
+        created_by=commit.created_by,
+        author=commit.author,
+        comment=commit.comment,
+        empty_layer=diff_id is None,
+    )
+    image = oci.CommittedImage(
+        rootfs=oci.RootFS([*parent.diff_ids, *([diff_id] if diff_id else [])]),
+        architecture=parent.architecture,
+        os=parent.os,
+        variant=parent.variant,
+        os_version=parent.os_version,
+        created=created,
+        author=commit.author,
+        comment=commit.comment,
+        docker_version=commit.docker_version,
+        config=commit.config,
+        history=[*parent.history, step],
+        container=commit.container,
+        container_config=commit.container_config,
+    )
+    return oci.encode(image)
