@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.engine import attach, health, sandbox, specs, storage
 from wherry.engine.containers import Entry
-from wherry.engine.defaults import OVERLAY_OPTIONS
 from wherry.engine.joins import Joins, check_donors, resolve_joins
 from wherry.engine.log_settings import log_settings
 from wherry.engine.model import Container
@@ -159,17 +158,6 @@ async def _spawn(engine: "Engine", entry: Entry, joins: Joins, config: dict[str,
 def spawn_request(engine: "Engine", record: Container, config: dict[str, Any], seccomp: bytes | None) -> dict[str, Any]:
     """What the spawner must know to run `record` (runtime.client.Spawner.create)."""
     paths, host = engine.paths, record.host_config
-<<<<<<< HEAD
-=======
-    overlay: dict[str, Any] = {
-        "type": "overlay",
-        "source": "overlay",
-        "lower": record.lower_dirs,
-        "upper": str(paths.upper(record.id)),
-        "work": str(paths.work(record.id)),
-        "options": [*OVERLAY_OPTIONS, *(["volatile"] if host.AutoRemove else [])],
-    }
->>>>>>> 355bdc5 (Copy, compare, export and commit the files of containers)
     height, width = host.ConsoleSize
     return {
         "id": record.id,

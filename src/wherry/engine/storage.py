@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wherry.engine.defaults import OVERLAY_OPTIONS
 from wherry.engine.model import Container
 from wherry.errors import Unavailable
 from wherry.images.snapshots import choice
@@ -84,7 +85,7 @@ def root_mounts(engine: "Engine", record: Container) -> list[dict[str, Any]]:
         "lower": record.lower_dirs,
         "upper": str(engine.paths.upper(record.id)),
         "work": str(engine.paths.work(record.id)),
-        "options": ["volatile"] if record.host_config.AutoRemove else [],
+        "options": [*OVERLAY_OPTIONS, *(["volatile"] if record.host_config.AutoRemove else [])],
     }
     return [overlay]
 

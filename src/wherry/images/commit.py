@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from wherry.images import oci
 from wherry.images.archive.pack_layer import LayerPacker
 from wherry.images.records import Image
+from wherry.images.snapshots.diff import DELETED, Differ
 
 _READ = 1 << 20
 
@@ -43,12 +44,20 @@ class _Pieces:
         return count - left
 
 
-def pack_layer(upper: str, append: Callable[[bytes | memoryview], None]) -> None:
-    """Hand the archive of the upper directory to `append`, piece by piece. Raises OSError."""
+def pack_layer(upper: str, append: Callable[[bytes | memoryview], None], differ: Differ | None = None) -> None:
+    """Hand the archive of the upper directory to `append`, piece by piece; with `differ`, where that is a complete
+    tree, of what differs. Raises OSError."""
     fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         packer = LayerPacker(_Pieces(append))
-        packer.tree(fd, b"", top=False)
+        if differ is None:
+            packer.tree(fd, b"", top=False)
+        for change in differ.changes(fd) if differ else ():
+            path = os.fsencode(change.path[1:])
+            if change.kind == DELETED:
+                packer.removed(path)
+            else:
+                packer.one(fd, path)
         packer.finish()
     finally:
         os.close(fd)

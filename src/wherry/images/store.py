@@ -39,6 +39,7 @@ from wherry.images.records import HistoryItem, Image, Records
 from wherry.images.references import Reference, is_image_id, parse, parse_tag_target
 from wherry.images.removal import ImageUser, Removal, Users
 from wherry.images.snapshots.base import Driver
+from wherry.images.snapshots.diff import Differ
 from wherry.images.snapshots.layers import LayerStore, sync_file_system
 from wherry.images.snapshots.overlay import OverlayDriver
 from wherry.store.atomic import sync_directory
@@ -271,15 +272,17 @@ class ImageStore:
             self._add(incoming, [image])
         return image.id
 
-    def commit(self, parent_id: str, upper: str, commit: Commit, *, reference: str = "") -> str:
+    def commit(
+        self, parent_id: str, upper: str, commit: Commit, *, reference: str = "", differ: Differ | None = None
+    ) -> str:
         """Make an image of the image `parent_id` and a container's `upper` directory on top; returns its id.
 
-        `reference` is the name it gets ("" for none). Raises as `load`.
+        `reference` is the name it gets ("" for none); `differ` see `pack_layer`. Raises as `load`.
         """
         name = parse_tag_target(reference) if reference else None
         with _host_errors(self._paths.data_root), self._leased() as lease, self._incoming() as incoming:
             parent, rows, descriptors = self._layers_below(parent_id, lease)
-            layer = incoming.layer(lambda append: pack_layer(upper, append))
+            layer = incoming.layer(lambda append: pack_layer(upper, append, differ))
             row = layer.row()
             if row.diff_id != _EMPTY_LAYER:
                 rows, descriptors = [*rows, row], [*descriptors, layer.descriptor()]

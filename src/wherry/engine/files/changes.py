@@ -1,10 +1,11 @@
 """`docker diff`: what a container changed of its image's files."""
 
-import os
 from typing import TYPE_CHECKING
 
 from wherry.engine.containers import Entry
-from wherry.images.snapshots.diff import Change, Differ
+from wherry.engine.model import Container
+from wherry.engine.storage import is_stacked
+from wherry.images.snapshots.diff import Change, Differ, differences
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -24,10 +25,11 @@ async def changes(engine: "Engine", ref: str) -> list[Change]:
 
 def _changes(engine: "Engine", entry: Entry) -> list[Change]:
     try:
-        upper = os.open(engine.paths.upper(entry.id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return differences(str(engine.paths.upper(entry.id)), differ(entry.record))
     except FileNotFoundError:
-        return []
-    try:
-        return Differ(entry.record.lower_dirs, ASSUMED).changes(upper)
-    finally:
-        os.close(upper)
+        return []  # removed meanwhile
+
+
+def differ(record: Container) -> Differ:
+    """What compares the container's own directory with its image."""
+    return Differ(record.lower_dirs, ASSUMED, whole=not is_stacked(record))

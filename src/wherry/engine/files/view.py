@@ -5,6 +5,7 @@ tell of the network; no tmpfs, /proc or /dev (Docker's `openContainerFS`).
     not running, read  an overlay of the container's layer and the image's below a tmpfs that takes mount points:
                        nothing is written, and a start meanwhile does not matter
     not running, write the container's own overlay; the caller holds the container's lock
+    no overlay         the container's copy itself
 
 No device can be opened in a view (nodev), no program run.
 """
@@ -20,6 +21,7 @@ from wherry.engine.containers import Entry
 from wherry.engine.defaults import OVERLAY_OPTIONS
 from wherry.engine.files.paths import Found
 from wherry.engine.model import Container
+from wherry.engine.storage import is_stacked
 from wherry.errors import Internal
 from wherry.failpoint import hit
 from wherry.linux import mounts as m
@@ -75,7 +77,7 @@ def open_view(engine: "Engine", entry: Entry, *, write: bool = False, mounts: bo
         with _pidfd(entry) as pidfd:
 
             def build(target: int) -> int:
-                root = os.dup(target) if pidfd is not None else _overlay(engine.paths, record, target, write)
+                root = os.dup(target) if pidfd is not None else _root(engine.paths, record, target, write)
                 return _furnish(root, record, mounted if mounts else None)
 
             return View(private_mounts(os.fspath(engine.paths.exec_root), build, pidfd), mounted)
@@ -119,6 +121,18 @@ def _furnish(root: int, record: Container, mounted: list[int] | None) -> int:
         os.close(root)
         raise
     return root
+
+
+def _root(paths: Paths, record: Container, target: int, write: bool) -> int:
+    if is_stacked(record):
+        return _overlay(paths, record, target, write)
+    own = os.open(paths.upper(record.id), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        tree = m.copy_mount(own)
+    finally:
+        os.close(own)
+    m.move_mount(tree, target)
+    return tree
 
 
 def _overlay(paths: Paths, record: Container, target: int, write: bool) -> int:

@@ -5,8 +5,9 @@ import stat
 
 from wherry.images.archive import writer
 from wherry.images.archive.extract import OPAQUE_XATTR, WHITEOUT
-from wherry.images.archive.pack import Packer, Sink
+from wherry.images.archive.pack import Packer, Sink, open_below
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPAQUE_NAME = b".wh..wh..opq"
 
 
@@ -20,10 +21,36 @@ class LayerPacker(Packer):
     def leaf(self, parent: int, name: bytes, shown: bytes, status: os.stat_result) -> None:
         """As a packer's; a whiteout hides what it names."""
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-            hidden = shown[: len(shown) - len(name)] + WHITEOUT + name
-            self._sink.write(writer.member(hidden, mode=0o600))
+            self.removed(shown)
         elif not name.startswith(WHITEOUT):  # the container's own: it would hide what it must not
             super().leaf(parent, name, shown, status)
+
+    def removed(self, shown: bytes) -> None:
+        """A whiteout for a file that is not there any more."""
+        directory, slash, name = shown.rpartition(b"/")
+        self._sink.write(writer.member(directory + slash + WHITEOUT + name, mode=0o600))
+
+    def one(self, root: int, path: bytes) -> None:
+        """The file at `path` below `root`, a directory without its content; nothing when it is gone."""
+        directory, _, name = path.rpartition(b"/")
+        try:
+            parent = open_below(root, directory, _DIRECTORY)
+        except OSError:
+            return
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if not stat.S_ISDIR(status.st_mode):
+                super().leaf(parent, name, path, status)
+                return
+            fd = os.open(name, _DIRECTORY, dir_fd=parent)
+            try:
+                super()._directory(fd, path)
+            finally:
+                os.close(fd)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        finally:
+            os.close(parent)
 
     def _directory(self, fd: int, name: bytes) -> None:
         super()._directory(fd, name)

@@ -42,11 +42,13 @@ class _Below(NamedTuple):
 class Differ:
     """Compares one upper directory with the layers below it; used once."""
 
-    def __init__(self, lower: list[str], assumed: Collection[str] = ()) -> None:
-        """`lower` directories, top first. `assumed` are paths without leading slash that count as lying below although
+    def __init__(self, lower: list[str], assumed: Collection[str] = (), *, whole: bool = False) -> None:
+        """`lower` directories, top first. With `whole` the upper directory is no overlay's but a complete tree, and what
+        is not in it was removed. `assumed` are paths without leading slash that count as lying below although
         no layer has them: what the engine itself puts into every container."""
         self._lower = [os.fsencode(path) for path in lower]
         self._assumed = {os.fsencode(path) for path in assumed}
+        self._whole = whole
         self._found: list[tuple[bytes, int]] = []
 
     def changes(self, upper: int) -> list[Change]:
@@ -64,7 +66,7 @@ class Differ:
                 self._entry(upper, name, path + b"/" + name if path else name, below, depth)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # it changed meanwhile
-        if below and _is_opaque(upper):
+        if below and (self._whole or _is_opaque(upper)):
             gone = {name for directory in below for name in map(os.fsencode, os.listdir(directory))} - names
             for name in gone:
                 if _look(below, name) is not None:
@@ -74,7 +76,7 @@ class Differ:
     def _entry(self, upper: int, name: bytes, path: bytes, below: list[bytes], depth: int) -> None:
         status = os.stat(name, dir_fd=upper, follow_symlinks=False)
         old = _look(below, name)
-        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        if not self._whole and stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
             if old is not None:
                 self._found.append((path, DELETED))
             return
@@ -89,6 +91,15 @@ class Differ:
                 os.close(fd)
         if changed:
             self._found.append((path, MODIFIED if assumed else kind))
+
+
+def differences(upper: str, differ: Differ) -> list[Change]:
+    """All differences of the upper directory. Raises OSError."""
+    fd = os.open(upper, _DIRECTORY)
+    try:
+        return differ.changes(fd)
+    finally:
+        os.close(fd)
 
 
 def _look(layers: list[bytes], name: bytes) -> _Below | None:
