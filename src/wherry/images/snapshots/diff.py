@@ -43,7 +43,7 @@ class Differ:
     """Compares one upper directory with the layers below it; used once."""
 
     def __init__(self, lower: list[str], assumed: Collection[str] = (), *, whole: bool = False) -> None:
-        """`lower` directories, top first. `assumed` are paths without leading slash that count as lying below although no
+        """`lower` directories, top first. `assumed` are paths without leading slash that count as lying below though no
         layer has them: what the engine itself puts into every container. With `whole` the upper directory is no
         overlay's but a complete tree, and what is not in it was removed."""
         self._lower = [os.fsencode(path) for path in lower]
