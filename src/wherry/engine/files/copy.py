@@ -51,7 +51,7 @@ async def stat_path(engine: "Engine", ref: str, path: str) -> PathStat:
     """HEAD /containers/{id}/archive. Raises `NotFound`, `Internal`, `InvalidArgument`."""
     entry = engine.containers.lookup(ref)
     _check_path(path)
-    outgoing = await engine.on_files(lambda: _find(engine, entry, path, path))
+    outgoing = await engine.on_files(lambda: _find(engine, entry, ref, path, path))
     outgoing._view.close()
     return outgoing.stat
 
@@ -61,7 +61,7 @@ async def copy_out(engine: "Engine", ref: str, path: str) -> Outgoing:
     `stat_path`."""
     entry = engine.containers.lookup(ref)
     _check_path(path)
-    outgoing = await engine.on_files(lambda: _find(engine, entry, paths.absolute(path), path))
+    outgoing = await engine.on_files(lambda: _find(engine, entry, ref, paths.absolute(path), path))
     engine.publish(entry.record, "archive-path")
     return outgoing
 
@@ -73,10 +73,10 @@ def _check_path(path: str) -> None:
         raise InvalidArgument("bad parameter: path: NUL character")
 
 
-def _find(engine: "Engine", entry: Entry, path: str, asked: str) -> Outgoing:
+def _find(engine: "Engine", entry: Entry, ref: str, path: str, asked: str) -> Outgoing:
     view = open_view(engine, entry)
     try:
-        found = view.keep(paths.find(view.root, path, entry.id, asked))
+        found = view.keep(paths.find(view.root, path, ref, asked))
         return Outgoing(view, found, path, paths.describe(view.root, path, found))
     except BaseException:
         view.close()
@@ -96,7 +96,7 @@ async def copy_in(
 
     def work(view: View) -> None:
         with view:
-            _unpack(view, entry, path, source, keep_kinds, copy_owner)
+            _unpack(view, entry, ref, path, source, keep_kinds, copy_owner)
 
     async with entry.lock:
         running = entry.monitor is not None
@@ -108,16 +108,16 @@ async def copy_in(
     engine.publish(entry.record, "extract-to-dir")
 
 
-def _unpack(view: View, entry: Entry, path: str, source: Source, keep_kinds: bool, copy_owner: bool) -> None:
+def _unpack(view: View, entry: Entry, ref: str, path: str, source: Source, keep_kinds: bool, copy_owner: bool) -> None:
     place = paths.absolute(path)
-    directory = paths.find_directory(view.root, place, entry.id, path)
+    directory = paths.find_directory(view.root, place, ref, path)
     hit("engine.copy.resolved")
     try:
         _check_writable(view, entry, directory)
         owner = _owner(view, entry.record.config.User) if copy_owner and entry.record.config.User else None
         unpack(directory, place.removesuffix("/."), source, keep_kinds=keep_kinds, owner=owner, mounted=view.mounted)
     except FileNotFoundError as error:
-        raise paths.refusal(error, "", entry.id, path) from None
+        raise paths.refusal(error, "", ref, path) from None
     finally:
         os.close(directory)
 

@@ -53,24 +53,24 @@ def base(path: str) -> str:
     return posixpath.basename(stripped) if stripped else "/" if path else "."
 
 
-def find(root: int, path: str, container_id: str, asked: str) -> Found:
+def find(root: int, path: str, container: str, asked: str) -> Found:
     """What is at `path`; a link at its very end is not followed unless `/` comes after it. `asked` is the path as
     errors name it. Raises `NotFound`, `Internal`."""
     try:
         fd = open_in_root(root, path, O_PATH | os.O_NOFOLLOW)
     except OSError as error:
-        raise refusal(error, "lstat " + path, container_id, asked) from None
+        raise refusal(error, "lstat " + path, container, asked) from None
     return Found(fd, os.fstat(fd))
 
 
-def find_directory(root: int, path: str, container_id: str, asked: str) -> int:
+def find_directory(root: int, path: str, container: str, asked: str) -> int:
     """A readable descriptor of the directory `path`, links followed. Raises as `find`, and `InvalidArgument`."""
     try:
         fd = open_in_root(root, path, O_PATH)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise Internal("EvalSymlinks: too many links") from None
-        raise refusal(error, "lstat " + path, container_id, asked) from None
+        raise refusal(error, "lstat " + path, container, asked) from None
     try:
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             raise InvalidArgument("extraction point is not a directory")
@@ -84,10 +84,10 @@ def reopen(fd: int, flags: int = 0) -> int:
     return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | flags)
 
 
-def refusal(error: OSError, what: str, container_id: str, asked: str) -> WherryError:
+def refusal(error: OSError, what: str, container: str, asked: str) -> WherryError:
     """An error of the kernel's as Docker tells it."""
     if error.errno == errno.ENOENT:
-        return NotFound(f"Could not find the file {asked} in container {container_id}")
+        return NotFound(f"Could not find the file {asked} in container {container}")
     return Internal(f"{what}: {(error.strerror or str(error)).lower()}")
 
 
