@@ -52,8 +52,8 @@ def secure(*options, **more):
         ),
         (HostConfig(SecurityOpt=["apparmor=mine"]), "AppArmor is not enabled on this system"),
         (HostConfig(SecurityOpt=["label=type:x"]), "SELinux is not enabled on this system"),
-        (HostConfig(SecurityOpt=["seccomp={"]), "decoding seccomp profile failed"),
-        (HostConfig(SecurityOpt=["seccomp=[]"]), "decoding seccomp profile failed"),
+        (HostConfig(SecurityOpt=["seccomp={"]), "Decoding seccomp profile failed"),
+        (HostConfig(SecurityOpt=["seccomp=[]"]), "Decoding seccomp profile failed"),
         (HostConfig(CapAdd=["NOPE"]), 'unknown capability: "CAP_NOPE"'),
         (HostConfig(DeviceCgroupRules=["c 1:1"]), "invalid device cgroup rule format: 'c 1:1'"),
         (
@@ -68,8 +68,8 @@ def secure(*options, **more):
             HostConfig(DeviceRequests=[DeviceRequest(Capabilities=[["gpu"]])]),
             'could not select device driver "" with capabilities: [[gpu]]',
         ),
-        (HostConfig(Tmpfs={"/x": "nope"}), 'invalid tmpfs option ["nope"]'),
-        (HostConfig(Tmpfs={"/x": "size=1,owner=2"}), 'invalid tmpfs option ["owner" "2"]'),
+        (HostConfig(Tmpfs={"/x": "nope"}), 'invalid tmpfs option "nope"'),
+        (HostConfig(Tmpfs={"/x": "size=1,owner=2"}), 'invalid tmpfs option "owner"'),
     ],
 )
 def test_refusals(host, text):

@@ -11,6 +11,9 @@ from . import guest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 _RUNTIME = "test_life_cycle or kill_all or created_container or update or test_devices or oom_score or exec_cpu"
+_LIMITS = (
+    "Cpu or Memory or Pids or Blkio or Oom or Throttle or Weight or CgroupParent or reaches or no_pids or survives"
+)
 _ENGINE = "limits or out_of_memory or pause or test_exec or exit_code or read_only"
 
 
@@ -41,3 +44,10 @@ def test_engine_in_a_guest_with_v2():
     passed, said = _passed(f'-k "v2 or {_ENGINE}" tests/e2e/test_cgroup_v2.py tests/e2e/test_run.py')
     assert passed >= 12, said[-20000:]
     assert "alone" not in said, said[-20000:]
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="the docker command is not installed")
+def test_limits_in_a_guest_with_v2():
+    """The table of limits that the same tests prove on v1, and their updates."""
+    passed, said = _passed(f'-k "{_LIMITS}" tests/e2e/test_fields.py tests/e2e/test_update.py')
+    assert passed >= 65, said[-20000:]

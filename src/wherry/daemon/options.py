@@ -90,6 +90,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("add-runtime", "runtimes", RUNTIMES, {}, "Register an additional OCI compatible runtime (NAME=PATH)"),
     Option("bip", "bip", STRING, "", "IPv4 address and prefix of the default bridge"),
     Option("bridge", "bridge", STRING, "", "Attach containers to this bridge ('none': no default bridge)", "b"),
+    Option("cdi-spec-dir", "cdi-spec-dirs", LIST, ["/etc/cdi", "/var/run/cdi"], "CDI specification directories to use"),
     Option("cgroup-parent", "cgroup-parent", STRING, "", "Parent cgroup of all containers"),
     Option("data-root", "data-root", STRING, "/var/lib/wherry", "Directory of persistent state"),
     Option("debug", "debug", BOOL, False, "Enable debug mode", "D", reload=True),

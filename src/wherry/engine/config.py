@@ -3,6 +3,7 @@
 from msgspec import Struct, field
 
 from wherry.engine.model import Ulimit
+from wherry.engine.oci import cdi
 
 
 class EngineConfig(Struct, kw_only=True):
@@ -40,6 +41,8 @@ class EngineConfig(Struct, kw_only=True):
     log_driver: str = "json-file"
     log_opts: dict[str, str] = field(default_factory=dict)
     cgroup_parent: str = ""
+    cdi_spec_dirs: list[str] = field(default_factory=lambda: list(cdi.DIRECTORIES))
+    """Where descriptions of CDI devices are, the least important first."""
     init: bool = False
     init_path: str = ""
     """The reaper of `--init`; "" is the packaged one."""

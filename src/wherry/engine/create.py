@@ -42,6 +42,12 @@ _IP_PROBLEMS = (
     "user specified IP address is supported only when connecting to networks with user configured subnets",
 )
 
+# What the engine tells of an endpoint: a client that sends back what it was told asks for nothing.
+_REPORTED = (
+    *("NetworkID", "EndpointID", "Gateway", "IPAddress", "IPPrefixLen"),
+    *("IPv6Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen", "DNSNames"),
+)
+
 
 class CreateResult(NamedTuple):
     """The new container's id, and what the client should be told."""
@@ -76,7 +82,7 @@ async def _create(
     platform: str | None,
 ) -> CreateResult:
     check_config(config)
-    warnings = check_host_config(config, host, engine.config)
+    warnings = check_host_config(config, host, engine.config, engine.host.capabilities)
     warnings += check_limits(host, engine.limits)
     confine_without_devices(host, engine.limits)
     networks = _networks(config, host, networking, warnings)
@@ -227,9 +233,18 @@ def _check_endpoint(name: str, settings: EndpointSettings) -> None:
             raise InvalidArgument(
                 f"invalid config for network {name}: invalid MAC address {settings.MacAddress}"
             ) from None
+    for field in _REPORTED:
+        setattr(settings, field, getattr(EndpointSettings(), field))
     if name not in ("bridge", "host", "none"):
         return
     problems = []
+    for asked, what in (
+        (settings.Links, "links"),
+        (settings.DriverOpts, "driver options"),
+        (settings.IPAMConfig and settings.IPAMConfig.LinkLocalIPs, "link-local addresses"),
+    ):
+        if asked:
+            problems.append(f"{what} are supported on user-defined networks only")
     if settings.IPAMConfig and (settings.IPAMConfig.IPv4Address or settings.IPAMConfig.IPv6Address):
         problems += [f"* {text}" for text in _IP_PROBLEMS]
     if settings.Aliases:

@@ -105,6 +105,11 @@ def _in_order(names: Collection[str]) -> list[str]:
     return [name for name in NAMES if name in names]
 
 
+def check_capabilities(names: Iterable[str], bounding: Collection[str]) -> None:
+    """Raises InvalidArgument as `tweak_capabilities` does."""
+    _normalise(names, bounding)
+
+
 def _normalise(names: Iterable[str] | None, bounding: Collection[str]) -> list[str]:
     """Upper-case with prefix, sorted and without duplicates, as the daemon stores them; ALL stays as it is."""
     found = set()

@@ -21,6 +21,7 @@ from wherry.engine.containers import ContainerStore, Entry
 from wherry.engine.events import EventBus
 from wherry.engine.exec import ExecStore
 from wherry.engine.model import Container
+from wherry.engine.oci import cgroup_path
 from wherry.engine.volumes import VolumeStore
 from wherry.images import store as image_tables
 from wherry.images.store import ImageStore
@@ -278,8 +279,8 @@ class Engine:
 
     def cgroup_path(self, container_id: str, record: Container | None = None) -> str:
         """Where the container's cgroup is, relative to the hierarchies' roots."""
-        parent = (record.host_config.CgroupParent if record else "") or self.config.cgroup_parent or "/wherry"
-        return "/" + f"{parent}/{container_id}".lstrip("/")
+        parent = (record.host_config.CgroupParent if record else "") or self.config.cgroup_parent
+        return cgroup_path(parent, container_id)
 
     def unhealthy(self, entry: Entry) -> None:
         """The container has become unhealthy: do what it asks for then (HostConfig.HealthcheckOnFailureAction)."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import wherry
+from wherry.engine.oci import cdi
 from wherry.runtime.cgroups import host_hierarchies
 
 if TYPE_CHECKING:
@@ -79,8 +80,12 @@ _CONSTANT: dict[str, Any] = {
     "RuncCommit": {"ID": ""},
     "InitCommit": {"ID": ""},
     "FirewallBackend": {"Driver": "nftables"},
-    "CDISpecDirs": [],
 }
+
+
+def _discovered(cdi_spec_dirs: list[str]) -> dict[str, Any]:
+    names = cdi.devices(cdi_spec_dirs)
+    return {"DiscoveredDevices": [{"Source": "cdi", "ID": name} for name in names]} if names else {}
 
 
 def _system(engine: "Engine") -> dict[str, Any]:
@@ -97,6 +102,8 @@ def _system(engine: "Engine") -> dict[str, Any]:
         "Images": len(engine.images.list(all=True)),
         "Driver": engine.images.driver.name,
         "DriverStatus": _driver_status(engine),
+        "CDISpecDirs": engine.config.cdi_spec_dirs,
+        **_discovered(engine.config.cdi_spec_dirs),
         "MemoryLimit": have.memory_limit,
         "SwapLimit": have.swap_limit,
         "KernelMemoryTCP": have.kernel_memory_tcp,

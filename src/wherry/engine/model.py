@@ -517,6 +517,15 @@ def _normalise_struct(cls: Any, data: Any) -> Any:
     return out
 
 
+def _pair(data: Any) -> Any:
+    """Go's decoder fills an array up with zeros, and drops what is too much."""
+    if not isinstance(data, list):
+        return data
+    if any(type(each) is int and each < 0 for each in data):
+        raise InvalidArgument(f"invalid JSON: json: cannot unmarshal number {min(data)} into Go value of type uint")
+    return [*data, 0, 0][:2]
+
+
 @cache
 def _field_names(cls: Any) -> dict[str, tuple[str, Any]]:
     hints = get_type_hints(cls)
@@ -537,7 +546,7 @@ def _normaliser(kind: Any) -> Callable[[Any], Any]:
             [_normal(arguments[0], v) for v in data if v is not None] if isinstance(data, list) else data
         )
     if origin is tuple:
-        return lambda data: data
+        return _pair
     if len(arguments) == 1:
         return _normaliser(arguments[0])
     return lambda data: data

@@ -186,7 +186,9 @@ def plan(config: ContainerConfig, host: HostConfig, containers: ContainerStore, 
     for path in config.Volumes or {}:
         destination = clean(path)
         if destination != "/" and destination not in points and destination not in tmpfs:
-            points[destination] = MountPoint(Type="volume", Destination=destination, Driver="local")
+            points[destination] = MountPoint(
+                Type="volume", Destination=destination, Driver=host.VolumeDriver or "local"
+            )
     return list(points.values())
 
 
@@ -194,7 +196,7 @@ def _from_container(spec: str, containers: ContainerStore) -> list[MountPoint]:
     """`--volumes-from ctr[:ro]`: the other's mounts, its tmpfs ones excepted."""
     ref, _, mode_text = spec.partition(":")
     if not ref:
-        raise InvalidArgument(f"invalid volumes-from specification: '{spec}'")
+        raise InvalidArgument("volumes-from specification cannot be an empty string")
     try:
         mode = parse_mode(mode_text)
         other = containers.lookup(ref)
@@ -226,7 +228,10 @@ def realise(engine: "Engine", points: list[MountPoint]) -> list[str]:
                 continue
             spec = point.Spec
             labels = spec.VolumeOptions.Labels if spec and spec.VolumeOptions else None
-            volume, new = engine.volumes.create(point.Name or None, driver=point.Driver, labels=labels)
+            driver = spec.VolumeOptions.DriverConfig if spec and spec.VolumeOptions else None
+            volume, new = engine.volumes.create(
+                point.Name or None, driver=point.Driver, labels=labels, options=driver.Options if driver else None
+            )
             point.Name, point.Source = volume.name, volume.mountpoint
             if new:
                 made.append(volume.name)

@@ -50,6 +50,7 @@ def _spec_input(engine: "Engine", record: Container, joins: Joins) -> ContainerS
         cgroup_v2=engine.cgroup_version == 2,
         init_path=(daemon.init_path or reaper.path()) if wants_init else None,
         data_root=str(paths.data_root),
+        cdi_spec_dirs=daemon.cdi_spec_dirs,
         bounding=engine.host.capabilities,
         default_ulimits=daemon.default_ulimits,
         no_new_privileges=daemon.no_new_privileges,

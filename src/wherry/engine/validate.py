@@ -1,15 +1,16 @@
 """What a container may not ask for, in Docker's words (moby daemon/container.go, daemon_unix.go verify...)."""
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from wherry.engine.config import EngineConfig
+from wherry.engine.defaults import check_capabilities
 from wherry.engine.health import ACTIONS, MINIMUM_NS
 from wherry.engine.model import ContainerConfig, HealthConfig, HostConfig
+from wherry.engine.oci.security import options_of
 from wherry.engine.ports import check_bindings
 from wherry.engine.signals import parse_signal
 from wherry.errors import InvalidArgument, Unimplemented
-from wherry.linux.caps import NUMBERS as CAPABILITIES
 
 # Names under which clients ask for the ordinary runtime: ours.
 OWN_RUNTIMES = ("wherry", "runc", "io.containerd.runc.v2")
@@ -52,20 +53,27 @@ def clean(path: str) -> str:
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
-def check_host_config(config: ContainerConfig, host: HostConfig, daemon: EngineConfig) -> list[str]:
-    """Raise what is wrong with `host`; returns warnings to show the client."""
+def check_host_config(
+    config: ContainerConfig, host: HostConfig, daemon: EngineConfig, bounding: Collection[str]
+) -> list[str]:
+    """Raise what is wrong with `host`; returns warnings to show the client. `bounding`: the capabilities there are."""
     _check_lines(config, host)
     check_restart(host)
     _check_modes(config, host)
     check_bindings(host.PortBindings)
     for name, capabilities in (("CapAdd", host.CapAdd), ("CapDrop", host.CapDrop)):
-        _check_capabilities(name, capabilities or [])
+        _check_capabilities(name, capabilities or [], bounding)
     for entry in host.ExtraHosts or []:
         _check_extra_host(entry)
     if "" in (host.Annotations or {}):
         raise InvalidArgument("invalid Annotations: the empty string is not permitted as an annotation key")
     if host.Isolation not in ("", "default"):
         raise InvalidArgument(f"invalid isolation ({host.Isolation}): linux only supports 'default'")
+    if host.Cgroup:
+        raise InvalidArgument(f"invalid cgroup mode: {host.Cgroup}: only CgroupParent can say where the cgroup is")
+    for option in host.StorageOpt or ():
+        if option != "size":
+            raise InvalidArgument(f"Unknown option {option}")
     if host.StorageOpt:
         raise InvalidArgument("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     runtime = host.Runtime or daemon.default_runtime
@@ -73,7 +81,7 @@ def check_host_config(config: ContainerConfig, host: HostConfig, daemon: EngineC
         raise Unimplemented(f"runtime {runtime}: containers can only be run by the engine's own runtime for now")
     if runtime not in OWN_RUNTIMES:
         raise InvalidArgument(f"unknown or invalid runtime name: {runtime}")
-    _check_security_options(host)
+    options_of(host)
     _check_health_action(host)
     check_log_config(host.LogConfig.Type, host.LogConfig.Config or {})
     return _network_warnings(host) + _health_warnings(config)
@@ -130,6 +138,10 @@ def check_restart(host: HostConfig) -> None:
             f"invalid restart policy: unknown policy '{policy.Name}'; "
             "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
         )
+    if policy.MaximumRetryCount < 0 and policy.Name != "on-failure":
+        raise InvalidArgument(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure' and cannot be negative"
+        )
     if policy.MaximumRetryCount < 0:
         raise InvalidArgument("invalid restart policy: maximum retry count cannot be negative")
     if policy.MaximumRetryCount and policy.Name != "on-failure":
@@ -180,18 +192,18 @@ def _check_joined_network(config: ContainerConfig, host: HostConfig) -> None:
             raise InvalidArgument(f"conflicting options: {text}")
 
 
-def _check_capabilities(option: str, names: list[str]) -> None:
-    for name in names:
-        full = name.upper() if name.upper().startswith("CAP_") else f"CAP_{name.upper()}"
-        if full not in CAPABILITIES and full != "CAP_ALL":
-            raise InvalidArgument(f'invalid {option}: unknown capability: "{full}"')
+def _check_capabilities(option: str, names: list[str], bounding: Collection[str]) -> None:
+    try:
+        check_capabilities(names, bounding)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"invalid {option}: {error}") from None
 
 
 def _check_extra_host(entry: str) -> None:
     name, colon, address = entry.partition(":")
     if not colon or not name:
         raise InvalidArgument(f'bad format for add-host: "{entry}"')
-    if address != "host-gateway" and not is_address(address.strip("[]")):
+    if address != "host-gateway" and not is_address(address):
         raise InvalidArgument(f'invalid IP address in add-host: "{address}"')
 
 
@@ -204,21 +216,6 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _check_security_options(host: HostConfig) -> None:
-    for option in host.SecurityOpt or []:
-        if option == "no-new-privileges":
-            continue
-        separator = "=" if "=" in option else ":"
-        key, found, value = option.partition(separator)
-        if not found:
-            raise InvalidArgument(f'invalid --security-opt 1: "{option}"')
-        known = key in ("label", "apparmor", "seccomp", "writable-cgroups") or (
-            key == "no-new-privileges" and value in ("true", "false")
-        )
-        if not known:
-            raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
 
 
 def check_log_config(driver: str, options: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ configurations recorded from it. Everything is decided from the `ContainerSpecIn
 device nodes and mount propagation, and only where the container names them.
 """
 
-from wherry.engine.oci.config import build_config
+from wherry.engine.oci.config import build_config, cgroup_path
 from wherry.engine.oci.input import ContainerSpecInput
 from wherry.engine.oci.resources import resources_of, update_resources
 from wherry.engine.oci.security import exec_process
@@ -14,6 +14,7 @@ from wherry.engine.oci.support import confine_without_devices, discard_unsupport
 __all__ = [
     "ContainerSpecInput",
     "build_config",
+    "cgroup_path",
     "confine_without_devices",
     "discard_unsupported",
     "exec_process",

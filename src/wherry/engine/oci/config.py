@@ -4,6 +4,7 @@ import posixpath
 from typing import Any
 
 from wherry.engine import defaults
+from wherry.engine.oci import cdi
 from wherry.engine.oci.devices import devices_of
 from wherry.engine.oci.input import ContainerSpecInput
 from wherry.engine.oci.mounts import mounts_of
@@ -31,6 +32,7 @@ def build_config(container: ContainerSpecInput) -> dict[str, Any]:
         config["hostname"] = container.hostname
     if container.host_config.Annotations:
         config["annotations"] = dict(container.host_config.Annotations)
+    cdi.inject(config, cdi.requested(container.host_config.DeviceRequests or ()), container.cdi_spec_dirs)
     return config
 
 
@@ -150,8 +152,12 @@ def _linux(container: ContainerSpecInput, propagation: str) -> dict[str, Any]:
 
 def cgroups_path(container: ContainerSpecInput) -> str:
     """The cgroup of the container, from the root of the hierarchies."""
-    parent = container.host_config.CgroupParent or container.cgroup_parent or "/wherry"
-    return posixpath.normpath(f"/{parent.lstrip('/')}/{container.id}")
+    return cgroup_path(container.host_config.CgroupParent or container.cgroup_parent, container.id)
+
+
+def cgroup_path(parent: str, container_id: str) -> str:
+    """Below `parent` ("" for the engine's own), which cannot lead out of the hierarchies."""
+    return posixpath.normpath(f"/{(parent or '/wherry').lstrip('/')}/{container_id}")
 
 
 def _sysctls(container: ContainerSpecInput) -> dict[str, str]:

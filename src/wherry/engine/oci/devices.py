@@ -2,12 +2,12 @@
 
 import os
 import re
-import stat
 from collections.abc import Iterator
 from typing import Any
 
 from wherry.engine import defaults
 from wherry.engine.model import DeviceMapping, HostConfig
+from wherry.engine.oci.nodes import node_of
 from wherry.errors import InvalidArgument
 
 _RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})")
@@ -23,9 +23,6 @@ def devices_of(host: HostConfig) -> tuple[Nodes, Rules]:
     """`linux.devices` and `linux.resources.devices`. Raises InvalidArgument."""
     nodes: Nodes = []
     rules = defaults.device_rules()
-    for request in host.DeviceRequests or ():
-        capabilities = " ".join(f"[{' '.join(group)}]" for group in request.Capabilities or ())
-        raise InvalidArgument(f'could not select device driver "{request.Driver}" with capabilities: [{capabilities}]')
     if host.Privileged:
         nodes += host_devices()
         for mapping in host.Devices or ():
@@ -49,7 +46,7 @@ def host_devices(root: str = "/dev") -> Nodes:
         if entry.is_dir(follow_symlinks=False):
             if entry.name not in _SKIPPED:
                 found += host_devices(entry.path)
-        elif entry.name != "console" and (node := _node(entry.path)) is not None:
+        elif entry.name != "console" and (node := node_of(entry.path)) is not None:
             found.append(node)
     return found
 
@@ -61,7 +58,7 @@ def _mapped(mapping: DeviceMapping) -> tuple[Nodes, Rules]:
     inside = mapping.PathInContainer or source
     access = mapping.CgroupPermissions or "rwm"
     try:
-        node = _node(resolved)
+        node = node_of(resolved)
     except OSError as error:
         raise InvalidArgument(_gathering(source, (error.strerror or "").lower())) from None
     if node is not None:
@@ -86,31 +83,11 @@ def _below(directory: str) -> Iterator[dict[str, Any]]:
         directories.sort()
         for name in sorted(files):
             try:
-                node = _node(os.path.join(parent, name))
+                node = node_of(os.path.join(parent, name))
             except OSError:
                 continue
             if node is not None:
                 yield node
-
-
-def _node(path: str) -> dict[str, Any] | None:
-    """The OCI device for the node at `path`; None when it is something else, a link included. Raises OSError."""
-    status = os.lstat(path)
-    if stat.S_ISBLK(status.st_mode):
-        kind = "b"
-    elif stat.S_ISCHR(status.st_mode):
-        kind = "c"
-    else:
-        return None
-    return {
-        "path": path,
-        "type": kind,
-        "major": os.major(status.st_rdev),
-        "minor": os.minor(status.st_rdev),
-        "fileMode": stat.S_IMODE(status.st_mode),
-        "uid": status.st_uid,
-        "gid": status.st_gid,
-    }
 
 
 def _parse_rule(text: str) -> dict[str, Any]:

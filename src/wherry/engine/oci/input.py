@@ -44,6 +44,8 @@ class ContainerSpecInput(Struct, kw_only=True):
     init_path: str | None = None
     """the reaper to put before the program, None without --init, "" when --init was asked for but none was found"""
     data_root: str = ""
+    cdi_spec_dirs: list[str] = field(default_factory=list)
+    """where descriptions of devices are, the least important first"""
 
     bounding: list[str] = field(default_factory=lambda: list(NAMES))
     """capabilities the daemon can give away"""

@@ -210,8 +210,7 @@ def merge_tmpfs_options(options: list[str]) -> list[str]:
         if option in _FLAGS:
             key = _FLAGS[option]
         elif not equals or key not in _DATA:
-            quoted = " ".join(f'"{part}"' for part in option.split("=", 1))
-            raise InvalidArgument(f"invalid tmpfs option [{quoted}]")
+            raise InvalidArgument(f'invalid tmpfs option "{key}"')
         if key not in seen:
             seen.add(key)
             kept.append(option)

@@ -22,7 +22,7 @@ def options_of(host: HostConfig) -> dict[str, str]:
     what is no option."""
     found: dict[str, str] = {}
     for option in host.SecurityOpt or ():
-        if option == "no-new-privileges":
+        if option in ("no-new-privileges", "writable-cgroups"):
             found[option] = "true"
             continue
         # The colon is the syntax of old; a JSON profile has colons too.
@@ -87,9 +87,9 @@ def _parse_profile(text: str) -> dict[str, Any]:
     try:
         profile = json.loads(text)
     except ValueError as error:
-        raise InvalidArgument(f"decoding seccomp profile failed: {error}") from None
+        raise InvalidArgument(f"Decoding seccomp profile failed: {error}") from None
     if not isinstance(profile, dict):
-        raise InvalidArgument("decoding seccomp profile failed: it is not an object")
+        raise InvalidArgument("Decoding seccomp profile failed: it is not an object")
     return profile
 
 
