@@ -16,7 +16,6 @@ from wherry.api import times
 from wherry.api.handlers.exec import shape as exec_shape
 from wherry.api.handlers.system import info_for, with_legacy_fields
 from wherry.api.shapes import containers, images, volumes
-from wherry.api.shapes.containers import Sizes
 from wherry.engine.model import (
     Container,
     ContainerConfig,
@@ -30,6 +29,7 @@ from wherry.engine.model import (
     State,
     from_wire,
 )
+from wherry.engine.usage import Sizes
 from wherry.engine.volumes import Volume
 from wherry.images import oci
 from wherry.images.records import HistoryItem, Image

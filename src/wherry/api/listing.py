@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 from wherry.api.decode import Filters, accept_filters, filter_flag
 from wherry.api.matching import has_label, search
-from wherry.api.shapes.containers import Sizes, list_ports
-from wherry.engine import storage
+from wherry.api.shapes.containers import list_ports
 from wherry.engine.containers import STATUSES
 from wherry.engine.model import Container
 from wherry.errors import Internal, InvalidArgument, NotFound
@@ -212,17 +211,3 @@ async def _by_ancestor(engine: "Engine", values: list[str]) -> Predicate:
     for image_id in {entry.record.image_id for entry in engine.containers} - ids - {""}:
         related[image_id] = await engine.run_blocking(descends, image_id)
     return lambda record: related.get(record.image_id, False)
-
-
-async def sizes_of(engine: "Engine", record: Container) -> Sizes:
-    """What the container has written, and that with its image; measured now, in a worker thread."""
-
-    def measure() -> Sizes:
-        written = storage.written_size(engine, record)
-        try:
-            image = engine.images.resolve(record.image_id).size if record.image_id else 0
-        except NotFound:
-            image = 0
-        return Sizes(written, written + image)
-
-    return await engine.run_blocking(measure)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.api.app import App
 from wherry.api.context import Context
-from wherry.api.handlers import containers, exec, files, images, networks, streams, swarm, system, volumes
+from wherry.api.handlers import containers, exec, files, images, networks, streams, swarm, system, usage, volumes
 from wherry.errors import Unimplemented
 from wherry.http.message import Response
 
@@ -51,17 +51,17 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/events", system.events),
     Route("OPTIONS", "/{name}", system.options),
     _missing("POST", "/auth", "logging in to a registry is not supported yet"),
-    _missing("GET", "/system/df", "disk usage is not supported yet"),
+    Route("GET", "/system/df", usage.disk),
     # Containers
     Route("GET", "/containers/json", containers.list_),
     Route("POST", "/containers/create", containers.create, completes=True),
-    _missing("POST", "/containers/prune", "pruning containers is not supported yet"),
+    Route("POST", "/containers/prune", usage.prune_containers, completes=True),
     Route("GET", "/containers/{name}/json", containers.inspect),
     Route("GET", "/containers/{name}/top", containers.top),
     Route("GET", "/containers/{name}/logs", streams.logs),
     Route("GET", "/containers/{name}/changes", files.changes),
     Route("GET", "/containers/{name}/export", files.export),
-    _missing("GET", "/containers/{name}/stats", "stats is not supported yet"),
+    Route("GET", "/containers/{name}/stats", containers.stats),
     Route("HEAD", "/containers/{name}/archive", files.head),
     Route("GET", "/containers/{name}/archive", files.get),
     Route("PUT", "/containers/{name}/archive", files.put),
@@ -91,7 +91,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/images/load", images.load),
     _missing("GET", "/images/search", "searching a registry is not supported yet"),
     _missing("GET", "/images/get", "saving images is not supported yet"),
-    _missing("POST", "/images/prune", "pruning images is not supported yet"),
+    Route("POST", "/images/prune", usage.prune_images, completes=True),
     Route("GET", "/images/{name}/json", images.inspect),
     Route("GET", "/images/{name}/history", images.history),
     _missing("GET", "/images/{name}/get", "saving images is not supported yet"),
@@ -101,7 +101,7 @@ ROUTES: tuple[Route, ...] = (
     _missing("GET", "/distribution/{name}/json", "asking a registry is not supported yet"),
     Route("POST", "/commit", images.commit, completes=True),
     _missing("POST", "/build", "building is not supported yet"),
-    _missing("POST", "/build/prune", "building is not supported yet"),
+    Route("POST", "/build/prune", usage.prune_build_cache),
     _missing("POST", "/build/cancel", "building is not supported yet"),
     _missing("POST", "/session", "BuildKit sessions are not supported yet"),
     _missing("POST", "/grpc", "BuildKit's gRPC API is not supported yet"),
@@ -109,14 +109,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/networks", networks.list_),
     Route("GET", "/networks/", networks.list_),
     _missing("POST", "/networks/create", "networks of one's own are not supported yet"),
-    _missing("POST", "/networks/prune", "networks of one's own are not supported yet"),
+    Route("POST", "/networks/prune", usage.prune_networks, completes=True),
     _missing("POST", "/networks/{name}/connect", "networks of one's own are not supported yet"),
     _missing("POST", "/networks/{name}/disconnect", "networks of one's own are not supported yet"),
     Route("GET", "/networks/{name}", networks.inspect),
     Route("DELETE", "/networks/{name}", networks.remove),
     Route("GET", "/volumes", volumes.list_),
     Route("POST", "/volumes/create", volumes.create, completes=True),
-    _missing("POST", "/volumes/prune", "pruning volumes is not supported yet"),
+    Route("POST", "/volumes/prune", usage.prune_volumes, completes=True),
     Route("GET", "/volumes/{name}", volumes.inspect),
     Route("DELETE", "/volumes/{name}", volumes.remove, completes=True),
     Route("PUT", "/volumes/{name}", swarm.not_a_manager, missing="only volumes of a swarm can be changed"),

@@ -28,6 +28,7 @@ class Entry:
 
 
 COMMANDS = (
+    Entry("builder prune", "prune", "builder", "Remove build cache"),
     Entry(
         "container attach", "attach", "attach",
         "Attach local standard input, output, and error streams to a running container", "container attach, attach",
@@ -46,6 +47,7 @@ COMMANDS = (
         "container port", "details", "port", "List port mappings or a specific mapping for the container",
         "container port, port",
     ),
+    Entry("container prune", "prune", "container", "Remove all stopped containers"),
     Entry("container rename", "details", "rename", "Rename a container", "container rename, rename"),
     Entry("container restart", "lifecycle", "restart", "Restart one or more containers", "container restart, restart"),
     Entry(
@@ -55,6 +57,10 @@ COMMANDS = (
         "container run", "run", "run", "Create and run a new container from an image", "container run, run"
     ),
     Entry("container start", "start", "start", "Start one or more stopped containers", "container start, start"),
+    Entry(
+        "container stats", "stats", "stats", "Display a live stream of container(s) resource usage statistics",
+        "container stats, stats",
+    ),
     Entry("container stop", "lifecycle", "stop", "Stop one or more running containers", "container stop, stop"),
     Entry("container top", "details", "top", "Display the running processes of a container", "container top, top"),
     Entry(
@@ -81,27 +87,33 @@ COMMANDS = (
     Entry("image inspect", "inspect", "image", "Display detailed information on one or more images"),
     Entry("image load", "load", "load", "Load an image from a tar archive or STDIN", "image load, load"),
     Entry("image ls", "images", "images", "List images", "image ls, image list, images"),
+    Entry("image prune", "prune", "image", "Remove unused images"),
     Entry("image rm", "images", "rmi", "Remove one or more images", "image rm, image remove, rmi"),
     Entry(
         "image tag", "images", "tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "image tag, tag"
     ),
     Entry("network inspect", "inspect", "network", "Display detailed information on one or more networks"),
     Entry("network ls", "network", "ls", "List networks", "network ls, network list"),
+    Entry("network prune", "prune", "network", "Remove all unused networks"),
+    Entry("system df", "df", "df", "Show docker disk usage"),
     Entry(
         "system dial-stdio", "dial", "dial-stdio",
         "Proxy the stdio stream to the daemon connection. Should not be invoked manually.",
     ),
     Entry("system events", "events", "events", "Get real time events from the server", "system events, events"),
     Entry("system info", "info", "info", "Display system-wide information", "system info, info"),
+    Entry("system prune", "prune", "system", "Remove unused data"),
     Entry("volume create", "volume", "create", "Create a volume"),
     Entry("volume inspect", "inspect", "volume", "Display detailed information on one or more volumes"),
     Entry("volume ls", "volume", "ls", "List volumes", "volume ls, volume list"),
+    Entry("volume prune", "prune", "volume", "Remove unused local volumes"),
     Entry("volume rm", "volume", "rm", "Remove one or more volumes", "volume rm, volume remove"),
     Entry("inspect", "inspect", "inspect", "Return low-level information on Docker objects"),
     Entry("version", "version", "version", "Show the Docker version information"),
 )  # fmt: skip
 
 GROUPS = {
+    "builder": "Manage builds",
     "container": "Manage containers",
     "context": "Manage contexts",
     "image": "Manage images",

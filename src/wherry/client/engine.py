@@ -71,6 +71,11 @@ class Engine:
         self._settle(response.headers.get("api-version") or "1.24")
         return response.headers
 
+    def is_wherry(self) -> bool:
+        """Whether the engine is one of ours, which can do more than Docker's; asks it."""
+        platform: dict[str, str] = self.json("GET", "/version").get("Platform") or {}
+        return platform.get("Name") == "wherry"
+
     def reach(self) -> None:
         """Connect, for the next request to use; raises ConnectionFailed."""
         if not self._idle:

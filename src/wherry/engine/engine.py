@@ -84,6 +84,8 @@ class Engine:
         """Held while the host is repaired: starts wait for it."""
         self.attention = asyncio.Event()
         """Something was left that a repair should see to soon."""
+        self.pruning: set[str] = set()
+        """The kinds of objects being pruned: one prune of a kind at a time."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @classmethod

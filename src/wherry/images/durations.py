@@ -40,11 +40,11 @@ def parse_timestamp(text: str, now_ns: int) -> int:
     if unix:
         return int(unix.group(1)) * 10**9 + int((unix.group(2) or "0").ljust(9, "0"))
     if not _TIME_FORMS.match(text):
-        raise InvalidArgument(f"failed to parse value as time or duration: {text!r}")
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"')
     head, dot, tail = text.partition(".")
     digits = len(tail) - len(tail.lstrip("0123456789")) if dot else 0
     try:
         moment = datetime.fromisoformat(head + tail[digits:])
         return int(moment.timestamp()) * 10**9 + int((tail[:digits] or "0")[:9].ljust(9, "0"))
     except (ValueError, OverflowError):
-        raise InvalidArgument(f"failed to parse value as time or duration: {text!r}") from None
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from None

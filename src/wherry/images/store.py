@@ -17,7 +17,7 @@ import platform
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,6 +145,24 @@ class ImageStore:
                 break
             image = self._records.image(image.parent)
         return items
+
+    def layers_size(self) -> int:
+        """Bytes of all unpacked layers; one that several images share counts once."""
+        sizes = {
+            row.diff_id: row.size for image_id in self._records.ids() for row in self._records.layer_rows(image_id)
+        }
+        return sum(sizes.values())
+
+    def unused_size(self, image_ids: Collection[str]) -> int:
+        """Bytes of the layers that would go with the images `image_ids`."""
+        going, staying = {}, set()
+        for image_id in self._records.ids():
+            for row in self._records.layer_rows(image_id):
+                if image_id in image_ids:
+                    going[row.diff_id] = row.size
+                else:
+                    staying.add(row.diff_id)
+        return sum(size for diff_id, size in going.items() if diff_id not in staying)
 
     def lower_dirs(self, image: Image) -> builtins.list[str]:
         """The directories under a container of this image, TOP FIRST, at least one; with vfs they are one copy of them

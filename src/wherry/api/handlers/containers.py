@@ -1,18 +1,23 @@
 """/containers: create, list, inspect and the verbs of the life cycle."""
 
+from collections.abc import AsyncIterator
+
 from wherry.api import decode
-from wherry.api.context import Context, json_response
-from wherry.api.listing import select, sizes_of
+from wherry.api.context import Context, json_bytes, json_response
+from wherry.api.listing import select
 from wherry.api.shapes import containers as shapes
+from wherry.api.shapes import stats as stats_shapes
 from wherry.engine import create as engine_create
 from wherry.engine import remove as engine_remove
 from wherry.engine import rename as engine_rename
 from wherry.engine import resize as engine_resize
 from wherry.engine import start as engine_start
+from wherry.engine import stats as engine_stats
 from wherry.engine import stop as engine_stop
 from wherry.engine import top as engine_top
 from wherry.engine import update as engine_update
 from wherry.engine.model import Container, ContainerConfig, HostConfig, NetworkingConfig
+from wherry.engine.usage import container_sizes
 from wherry.errors import InvalidArgument, NotFound
 from wherry.http.message import Response
 
@@ -27,7 +32,7 @@ async def list_(ctx: Context) -> Response:
     with_sizes = ctx.flag("size")
     shown = []
     for record in records:
-        sizes = await sizes_of(ctx.engine, record) if with_sizes else None
+        sizes = await container_sizes(ctx.engine, record) if with_sizes else None
         shown.append(shapes.summary(record, _shown_image(record, current), sizes))
     return json_response(shown)
 
@@ -80,7 +85,7 @@ async def inspect(ctx: Context) -> Response:
         version=ctx.version,
         data_dir=str(paths.container(record.id)),
         rootfs=str(paths.rootfs(record.id)),
-        sizes=await sizes_of(ctx.engine, record) if ctx.flag("size") else None,
+        sizes=await container_sizes(ctx.engine, record) if ctx.flag("size") else None,
     )
     return json_response(shown)
 
@@ -144,6 +149,19 @@ def dimensions(ctx: Context) -> tuple[int, int]:
 async def top(ctx: Context) -> Response:
     titles, processes = await engine_top.top(ctx.engine, ctx.name, ctx.text("ps_args") or "-ef")
     return json_response({"Processes": processes, "Titles": titles})
+
+
+async def stats(ctx: Context) -> Response:
+    """GET /containers/{name}/stats: a line per reading."""
+    readings = await engine_stats.stats(
+        ctx.engine, ctx.name, stream=ctx.flag("stream", True), one_shot=ctx.flag("one-shot")
+    )
+    return Response(200, content_type="application/json", stream=_lines(readings, ctx.engine.cgroup_version))
+
+
+async def _lines(readings: AsyncIterator[engine_stats.Reading], cgroup_version: int) -> AsyncIterator[bytes]:
+    async for reading in readings:
+        yield json_bytes(stats_shapes.stats(reading, cgroup_version))
 
 
 async def remove(ctx: Context) -> Response:

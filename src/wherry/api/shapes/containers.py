@@ -1,21 +1,15 @@
 """Containers on the wire: definitions ContainerSummary, ContainerInspectResponse, ContainerState, Port."""
 
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 from wherry.api.times import rfc3339
 from wherry.api.versions import Version
 from wherry.engine.model import Container, EndpointSettings, HealthResult, State, to_wire
 from wherry.engine.status import status_text
+from wherry.engine.usage import Sizes
 
 _BUILTIN_NETWORKS = frozenset({"bridge", "host", "none", "default"})
-
-
-class Sizes(NamedTuple):
-    """Bytes a container has written, and with its image."""
-
-    writable: int
-    root_fs: int
 
 
 # -- lists

@@ -77,7 +77,7 @@ ImageRow.COLUMNS = {
 }
 
 
-def _names(image: dict[str, Any], *, digests: bool) -> list[tuple[str, str, str]]:
+def names_of(image: dict[str, Any], *, digests: bool) -> list[tuple[str, str, str]]:
     """The (repository, tag, digest) rows of an image."""
     tags = _by_repository(image.get("RepoTags") or [], ":")
     known = _by_repository(image.get("RepoDigests") or [], "@")
@@ -117,7 +117,7 @@ def _list(session: Session, parsed: Parsed) -> int:
     rows = [
         ImageRow(image, names, trunc=not parsed["no-trunc"])
         for image in found
-        for names in _names(image, digests=digests)
+        for names in names_of(image, digests=digests)
     ]
     if parsed["quiet"] and form in ("", "table"):
         session.out("".join(f"{_id(row)}\n" for row in rows))

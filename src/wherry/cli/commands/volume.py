@@ -6,6 +6,7 @@ from wherry.cli.command import FILTER, TABLE_FORMAT, Command
 from wherry.cli.errors import StatusError
 from wherry.cli.flags import Flag, lazy
 from wherry.cli.rows import Row, filters, joined_labels, label, natural, show
+from wherry.cli.units import human_size
 from wherry.client.engine import quote
 from wherry.client.errors import APIError
 
@@ -24,7 +25,17 @@ class VolumeRow(Row):
 
 
 def _nothing(_: Row) -> str:
-    return "N/A"  # known of volumes of a swarm, or counted by /system/df alone
+    return "N/A"  # known of volumes of a swarm alone
+
+
+def _links(row: Row) -> str:
+    usage = row.data.get("UsageData")
+    return str(usage["RefCount"]) if usage else "N/A"  # counted by /system/df alone
+
+
+def _size(row: Row) -> str:
+    usage = row.data.get("UsageData")
+    return human_size(usage["Size"]) if usage else "N/A"
 
 
 VolumeRow.COLUMNS = {
@@ -33,8 +44,8 @@ VolumeRow.COLUMNS = {
     "Scope": ("SCOPE", lambda row: row.data.get("Scope") or ""),
     "Mountpoint": ("MOUNTPOINT", lambda row: row.data.get("Mountpoint") or ""),
     "Labels": ("LABELS", joined_labels),
-    "Links": ("LINKS", _nothing),
-    "Size": ("SIZE", _nothing),
+    "Links": ("LINKS", _links),
+    "Size": ("SIZE", _size),
     "Group": ("GROUP", _nothing),
     "Availability": ("AVAILABILITY", _nothing),
     "Status": ("STATUS", _nothing),
