@@ -55,7 +55,7 @@ def test_the_file_gives_values_and_flags_add_to_lists(file):
     loaded = load("--label", "a=b", file=path)
     assert loaded["debug"] is True
     assert loaded["default-shm-size"] == 1 << 30
-    assert loaded["runtimes"] == {"crun": "/usr/bin/crun"}
+    assert loaded["runtimes"] == {"crun": {"path": "/usr/bin/crun", "args": []}}
     assert loaded["labels"] == ["a=b"]
 
 

@@ -5,7 +5,8 @@ import os
 from typing import Any
 
 from wherry.daemon.options import ACTIONS, BOOL, BY_KEY, BYTES, OPTIONS, POOLS, RUNTIMES, ULIMITS, Option, parse_bytes
-from wherry.engine.validate import OWN_RUNTIMES, check_log_config, is_address
+from wherry.engine.runtimes import OWN, RESERVED
+from wherry.engine.validate import check_log_config, is_address
 from wherry.errors import InvalidArgument
 from wherry.hostimage import elf
 from wherry.images.snapshots.choice import DRIVERS as STORAGE_DRIVERS
@@ -78,7 +79,7 @@ def _file_value(option: Option, value: Any) -> Any:
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise InvalidArgument(f"{option.key}: expected {wanted}, got {json.dumps(value)}")
     if option.kind is RUNTIMES:
-        return {name: _runtime_path(name, entry) for name, entry in value.items()}
+        return {name: _runtime(name, entry) for name, entry in value.items()}
     if isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             if not _fits(option, item):
@@ -99,10 +100,28 @@ def _fits(option: Option, item: Any) -> bool:
     return isinstance(item, dict) and {key: type(value) for key, value in item.items()} == fields
 
 
-def _runtime_path(name: str, entry: Any) -> str:
-    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str) or set(entry) - {"path"}:
-        raise InvalidArgument(f'runtimes: {name}: expected {{"path": "/path/of/the/runtime"}}')
-    return str(entry["path"])
+_RUNC_SHIM = "io.containerd.runc.v2"
+
+
+def _runtime(name: str, entry: Any) -> dict[str, Any]:
+    """An entry of `runtimes`: {"path", "runtimeArgs"}, or runc's shim with the BinaryName it shall call."""
+    entry = entry if isinstance(entry, dict) else {}
+    if "runtimeType" in entry:
+        entry = _called_by_shim(name, entry)
+    path, args = entry.get("path"), entry.get("runtimeArgs") or []
+    strings = isinstance(args, list) and all(isinstance(arg, str) for arg in args)
+    if not isinstance(path, str) or not path or not strings or set(entry) - {"path", "runtimeArgs"}:
+        raise InvalidArgument(f'runtimes: {name}: expected {{"path": "/path/of/the/runtime", "runtimeArgs": ["…"]}}')
+    return {"path": path, "args": args}
+
+
+def _called_by_shim(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    options = entry.get("options")
+    if entry["runtimeType"] != _RUNC_SHIM:
+        raise InvalidArgument(f"runtimes: {name}: runtimeType {entry['runtimeType']!r}: other shims can't be run")
+    if set(entry) != {"runtimeType", "options"} or not isinstance(options, dict) or set(options) != {"BinaryName"}:
+        raise InvalidArgument(f"runtimes: {name}: {_RUNC_SHIM} takes the option BinaryName, and no other")
+    return {"path": options["BinaryName"]}
 
 
 def _refuse_both(flags: dict[str, Any], from_file: dict[str, Any]) -> None:
@@ -135,7 +154,9 @@ def _check(values: dict[str, Any]) -> None:
         raise InvalidArgument("mtu and shutdown-timeout can't be negative")
     if not values["hosts"]:
         raise InvalidArgument("no socket to listen on: give --host, or hosts in the configuration file")
-    if values["default-runtime"] not in (*OWN_RUNTIMES, *values["runtimes"]):
+    for name in RESERVED & set(values["runtimes"]):
+        raise InvalidArgument(f"runtime name '{name}' is reserved")
+    if values["default-runtime"] not in (*OWN, *values["runtimes"]):
         raise InvalidArgument(f"specified default runtime '{values['default-runtime']}' does not exist")
     for address in [values["ip"], *values["dns"]]:
         if not is_address(address):

@@ -37,6 +37,11 @@ def _parse_pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _parse_runtime(text: str) -> tuple[str, dict[str, Any]]:
+    name, path = _parse_pair(text)
+    return name.strip().lower(), {"path": path.strip(), "args": []}
+
+
 def _parse_ulimit(text: str) -> tuple[str, dict[str, Any]]:
     name, value = _parse_pair(text)
     soft, _, hard = value.partition(":")
@@ -71,7 +76,7 @@ LIST = Kind(str, list, "list")
 MAP = Kind(_parse_pair, dict, "map")
 ULIMITS = Kind(_parse_ulimit, dict, "map")
 POOLS = Kind(_parse_pool, list, "list")
-RUNTIMES = Kind(_parse_pair, dict, "map")
+RUNTIMES = Kind(_parse_runtime, dict, "map")
 
 
 class Option(NamedTuple):
@@ -87,7 +92,7 @@ class Option(NamedTuple):
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("add-runtime", "runtimes", RUNTIMES, {}, "Register an additional OCI compatible runtime (NAME=PATH)"),
+    Option("add-runtime", "runtimes", RUNTIMES, {}, "Register an OCI compatible runtime (NAME=PATH)", reload=True),
     Option("bip", "bip", STRING, "", "IPv4 address and prefix of the default bridge"),
     Option("bridge", "bridge", STRING, "", "Attach containers to this bridge ('none': no default bridge)", "b"),
     Option("cdi-spec-dir", "cdi-spec-dirs", LIST, ["/etc/cdi", "/var/run/cdi"], "CDI specification directories to use"),
@@ -95,7 +100,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("data-root", "data-root", STRING, "/var/lib/wherry", "Directory of persistent state"),
     Option("debug", "debug", BOOL, False, "Enable debug mode", "D", reload=True),
     Option("default-address-pool", "default-address-pools", POOLS, [], "Address pools for networks (base=CIDR,size=N)"),
-    Option("default-runtime", "default-runtime", STRING, "wherry", "Default OCI runtime of containers"),
+    Option("default-runtime", "default-runtime", STRING, "wherry", "Default OCI runtime of containers", reload=True),
     Option("default-shm-size", "default-shm-size", BYTES, 64 << 20, "Default size of /dev/shm", reload=True),
     Option("default-ulimit", "default-ulimits", ULIMITS, {}, "Default ulimits of containers", reload=True),
     Option("dns", "dns", LIST, [], "DNS server to use", reload=True),

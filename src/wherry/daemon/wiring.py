@@ -5,20 +5,21 @@ import ssl
 import msgspec
 
 from wherry.daemon.config import DaemonConfig
-from wherry.engine.config import EngineConfig
+from wherry.engine.config import EngineConfig, OciRuntime
 from wherry.engine.model import Ulimit
 from wherry.errors import InvalidArgument
 from wherry.http.tls import server_context
 
 # Options whose name in the engine is their key with underscores.
-_SAME = frozenset(field.name for field in msgspec.structs.fields(EngineConfig)) - {"default_ulimits"}
+_SAME = frozenset(field.name for field in msgspec.structs.fields(EngineConfig)) - {"default_ulimits", "runtimes"}
 
 
 def engine_config(config: DaemonConfig) -> EngineConfig:
     """The engine's part of the configuration."""
     values = {key.replace("-", "_"): value for key, value in config.values.items()}
     ulimits = {name: Ulimit(**limit) for name, limit in values["default_ulimits"].items()}
-    return EngineConfig(default_ulimits=ulimits, **{k: v for k, v in values.items() if k in _SAME})
+    runtimes = {name: OciRuntime(entry["path"], tuple(entry["args"])) for name, entry in values["runtimes"].items()}
+    return EngineConfig(default_ulimits=ulimits, runtimes=runtimes, **{k: v for k, v in values.items() if k in _SAME})
 
 
 def server_tls(config: DaemonConfig) -> ssl.SSLContext:

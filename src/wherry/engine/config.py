@@ -6,6 +6,15 @@ from wherry.engine.model import Ulimit
 from wherry.engine.oci import cdi
 
 
+class OciRuntime(Struct, frozen=True):
+    """An executable with runc's command line."""
+
+    path: str
+    """absolute, or a name to be found in PATH"""
+    args: tuple[str, ...] = ()
+    """what comes before our own arguments"""
+
+
 class EngineConfig(Struct, kw_only=True):
     """Everything the engine can be told at start; the names are dockerd's flags'. Sizes in bytes.
 
@@ -49,7 +58,7 @@ class EngineConfig(Struct, kw_only=True):
     seccomp_profile: str = ""
     """"" or "builtin", "unconfined", or the path of a profile in Docker's format."""
     no_new_privileges: bool = False
-    runtimes: dict[str, str] = field(default_factory=dict)
-    """Other OCI runtimes by name: the path of each executable."""
+    runtimes: dict[str, OciRuntime] = field(default_factory=dict)
+    """Other OCI runtimes by name."""
     default_runtime: str = "wherry"
     live_restore: bool = True

@@ -210,7 +210,7 @@ async def run(
 
 def _failed(engine: "Engine", entry: Entry, record: ExecRecord, error: WherryError) -> WherryError:
     text = str(error)
-    missing = "executable file not found" in text or "no such file or directory" in text
+    missing = "executable file not found" in text or "no such file or directory" in text.lower()
     _close(engine, entry, record, 127 if missing else 126)
     if isinstance(error, Conflict):
         return error

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import wherry
+from wherry.engine import runtimes
 from wherry.engine.oci import cdi
 from wherry.runtime.cgroups import host_hierarchies
 
@@ -39,7 +40,7 @@ async def info(engine: "Engine") -> dict[str, Any]:
         "LoggingDriver": engine.config.log_driver,
         "Labels": engine.config.labels,
         "ServerVersion": wherry.__version__,
-        "Runtimes": _runtimes(engine),
+        "Runtimes": await engine.run_blocking(runtimes.describe, engine.config),
         "DefaultRuntime": engine.config.default_runtime,
         **_CONSTANT,
         "Warnings": _warnings(engine, system) or None,
@@ -181,11 +182,6 @@ def _driver_status(engine: "Engine") -> list[list[str]] | None:
         ["Native Overlay Diff", "true"],
         ["userxattr", "false"],
     ]
-
-
-def _runtimes(engine: "Engine") -> dict[str, Any]:
-    runtimes: dict[str, Any] = {"wherry": {"path": "wherry-runtime"}, "runc": {"path": "wherry-runtime"}}
-    return runtimes | {name: {"path": path} for name, path in engine.config.runtimes.items()}
 
 
 def _read(path: str) -> str:

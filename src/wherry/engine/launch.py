@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from wherry.engine import attach, health, sandbox, specs, storage
+from wherry.engine import attach, health, runtimes, sandbox, specs, storage
 from wherry.engine.containers import Entry
 from wherry.engine.joins import Joins, check_donors, resolve_joins
 from wherry.engine.log_settings import log_settings
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("wherry.engine")
 
 # Clients and scripts know these words (docker/cli runStartContainerErr; moby daemon/errors.go).
+SHIM_PREFIX = "failed to create task for container: failed to create shim task: "
 TASK_PREFIX = (
-    "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+    f"{SHIM_PREFIX}OCI runtime create failed: "
     "runc create failed: unable to start container process: error during container init: "
 )
 
@@ -100,7 +101,9 @@ async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaita
     network = asyncio.ensure_future(engine.run_blocking(sandbox.attach_network, engine, record, joins))
     try:
         config = specs.oci_config(engine, record, joins)
-        seccomp = specs.seccomp_filter(config)
+        runtime = runtimes.command(engine.config, record.host_config.Runtime)
+        # Another runtime compiles the profile itself.
+        seccomp = None if runtime else specs.seccomp_filter(config)
     finally:
         results = await asyncio.gather(directories, network, return_exceptions=True)
     for result in results:
@@ -113,8 +116,10 @@ async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaita
         sandbox.apply_endpoint(record, endpoint)
         engine.publish_network("connect", endpoint.network_id, endpoint.network_name, record.id)
     undo.append(lambda: _forget_endpoint(engine, record))
+    if runtime:  # what it makes does not end with whoever called it
+        undo.append(lambda: engine.run_blocking(sandbox.kill_leftovers, engine, record.id))
     undo.append(lambda: _take_back(engine, entry))
-    await _spawn(engine, entry, joins, config, seccomp)
+    await _spawn(engine, entry, joins, config, seccomp, runtime)
 
 
 async def _forget_endpoint(engine: "Engine", record: Container) -> None:
@@ -129,10 +134,17 @@ async def _take_back(engine: "Engine", entry: Entry) -> None:
         await engine.run_blocking(sandbox.kill_leftovers, engine, entry.id)
 
 
-async def _spawn(engine: "Engine", entry: Entry, joins: Joins, config: dict[str, Any], seccomp: bytes | None) -> None:
+async def _spawn(
+    engine: "Engine",
+    entry: Entry,
+    joins: Joins,
+    config: dict[str, Any],
+    seccomp: bytes | None,
+    runtime: list[str] | None,
+) -> None:
     record = entry.record
     hit("engine.start.before_spawn")
-    request = spawn_request(engine, record, config, seccomp)
+    request = spawn_request(engine, record, config, seccomp, runtime)
     waiting = attach.take_pending(entry)
     try:
         monitor = await engine.spawner.create(request, [p.attachment for p in waiting], engine.watch(entry))
@@ -155,7 +167,13 @@ async def _spawn(engine: "Engine", entry: Entry, joins: Joins, config: dict[str,
     health.begin(engine, entry)
 
 
-def spawn_request(engine: "Engine", record: Container, config: dict[str, Any], seccomp: bytes | None) -> dict[str, Any]:
+def spawn_request(
+    engine: "Engine",
+    record: Container,
+    config: dict[str, Any],
+    seccomp: bytes | None,
+    runtime: list[str] | None = None,
+) -> dict[str, Any]:
     """What the spawner must know to run `record` (runtime.client.Spawner.create)."""
     paths, host = engine.paths, record.host_config
     height, width = host.ConsoleSize
@@ -163,6 +181,7 @@ def spawn_request(engine: "Engine", record: Container, config: dict[str, Any], s
         "id": record.id,
         "bundle": str(paths.bundle(record.id)),
         "config": config,
+        "runtime": runtime,
         "rootfs_mounts": storage.root_mounts(engine, record),
         "seccomp_filter": base64.b64encode(seccomp).decode("ascii") if seccomp else None,
         "stdio": {
@@ -186,7 +205,11 @@ def _task_error(error: WherryError) -> WherryError:
     text = str(error)
     if text.startswith("unable to find "):
         return _failure("Internal", text, EXIT_UNKNOWN)
-    full = text if text.startswith("failed to create task") else TASK_PREFIX + text
+    full = text
+    if text.startswith("OCI runtime "):  # another runtime's own words
+        full = SHIM_PREFIX + text
+    elif not text.startswith("failed to create task"):
+        full = TASK_PREFIX + text
     lower = text.lower()
     if any(words in lower for words in _NOT_FOUND):
         return _failure("InvalidArgument", full, EXIT_NOT_FOUND)

@@ -3,6 +3,7 @@
 import posixpath
 from collections.abc import Collection, Iterable
 
+from wherry.engine import runtimes
 from wherry.engine.config import EngineConfig
 from wherry.engine.defaults import check_capabilities
 from wherry.engine.health import ACTIONS, MINIMUM_NS
@@ -10,10 +11,8 @@ from wherry.engine.model import ContainerConfig, HealthConfig, HostConfig
 from wherry.engine.oci.security import options_of
 from wherry.engine.ports import check_bindings
 from wherry.engine.signals import parse_signal
-from wherry.errors import InvalidArgument, Unimplemented
+from wherry.errors import InvalidArgument
 
-# Names under which clients ask for the ordinary runtime: ours.
-OWN_RUNTIMES = ("wherry", "runc", "io.containerd.runc.v2")
 _RESTART_POLICIES = ("", "no", "always", "on-failure", "unless-stopped")
 _LOG_OPTIONS = {
     "json-file": {"max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"},
@@ -76,11 +75,7 @@ def check_host_config(
             raise InvalidArgument(f"Unknown option {option}")
     if host.StorageOpt:
         raise InvalidArgument("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
-    runtime = host.Runtime or daemon.default_runtime
-    if runtime in daemon.runtimes:
-        raise Unimplemented(f"runtime {runtime}: containers can only be run by the engine's own runtime for now")
-    if runtime not in OWN_RUNTIMES:
-        raise InvalidArgument(f"unknown or invalid runtime name: {runtime}")
+    runtimes.check_name(host.Runtime or daemon.default_runtime, daemon)
     options_of(host)
     _check_health_action(host)
     check_log_config(host.LogConfig.Type, host.LogConfig.Config or {})

@@ -270,7 +270,8 @@ class Spawner:
 
         `request`: {"id", "bundle", "config": OCI config, "rootfs_mounts": [...], "seccomp_filter": base64 or None,
         "stdio": {"tty", "open_stdin", "stdin_once"}, "log": see `logs.drivers.open_writer`, "socket": path,
-        "exit_record": path, "console_size": [height, width] or None, "start": bool}. The returned monitor has `pid`
+        "exit_record": path, "console_size": [height, width] or None, "start": bool, "runtime": the command of another
+        runtime that is to run it, or None (then "seccomp_filter" is None too)}. The returned monitor has `pid`
         and `warnings`. Raises the runtime's refusal as one of `wherry.errors`, with everything undone.
         """
         await self._ensure()
@@ -278,7 +279,7 @@ class Spawner:
         config = request["config"]
         seccomp = base64.b64decode(request["seccomp_filter"]) if request.get("seccomp_filter") else None
         profile = (config.get("linux") or {}).get("seccomp")
-        if seccomp is None and profile:
+        if seccomp is None and profile and not request.get("runtime"):
             seccomp = await asyncio.to_thread(compile_filter, profile)
         process = _with_console(config["process"], bool(request["stdio"].get("tty")), request.get("console_size"))
         process.setdefault("oomScoreAdj", 0)
@@ -357,7 +358,7 @@ def _head(request: dict[str, Any], attachments: Sequence[Attachment], with_filte
     """The part of a request that the monitor itself needs (`monitor.supervisor.Supervisor`)."""
     linux = request["config"].get("linux") or {}
     own_pids = any(n.get("type") == "pid" and not n.get("path") for n in linux.get("namespaces") or ())
-    names = ("id", "bundle", "stdio", "log", "socket", "exit_record", "start")
+    names = ("id", "bundle", "stdio", "log", "socket", "exit_record", "start", "runtime")
     return {
         **{name: request.get(name) for name in names},
         "cgroup": linux.get("cgroupsPath") or None,

@@ -29,7 +29,7 @@ from wherry.linux import mounts as m
 from wherry.linux import namespaces as ns
 from wherry.linux import prctl, seccomp, vfork
 from wherry.linux.pidfd import pidfd_open
-from wherry.runtime import cgroups, console, foreign, hooks, init, operations, process, rootfs, spec, wire
+from wherry.runtime import cgroups, console, hooks, init, operations, process, rootfs, shared_memory, spec, wire
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.child import be_child, end_child, tell_failures
 from wherry.runtime.failure import StartError, path_error, words
@@ -272,7 +272,7 @@ def _prepare(plan: spec.Plan, context: operations.Context) -> None:
     host, otherwise only idmapped ones (their user namespaces are made by forking) and those of other containers."""
     for operation in plan.mounts:
         if isinstance(operation, operations.Bind) and (
-            plan.namespaces.user or operation.number in plan.idmaps or foreign.names_another(operation.source)
+            plan.namespaces.user or operation.number in plan.idmaps or shared_memory.names_another(operation.source)
         ):
             context.prepared[operation.number] = _copy(operation.source, operation.options.recursive_bind, operation)
         elif isinstance(operation, operations.MakeDevices) and operation.bind:
@@ -298,8 +298,8 @@ def _prepare(plan: spec.Plan, context: operations.Context) -> None:
 
 def _copy(source: str, recursive: bool, operation: operations.Operation) -> int:
     try:
-        if foreign.names_another(source):
-            return foreign.copy_mount(source)
+        if shared_memory.names_another(source):
+            return shared_memory.copy_mount(source)
         return rootfs.copy_source(source, recursive=recursive)
     except OSError as error:
         raise StartError("Internal", operation.explain(error)) from None

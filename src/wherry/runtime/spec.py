@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from wherry.linux import mounts as m
 from wherry.linux import namespaces as ns
 from wherry.linux.cgroupfs import Hierarchies
-from wherry.runtime import devices, foreign, mount_options, operations, process, sysctls
+from wherry.runtime import devices, mount_options, operations, process, shared_memory, sysctls
 from wherry.runtime.failure import StartError
 from wherry.runtime.operations import Operation
 
@@ -347,7 +347,7 @@ def needs_preparation(config: dict[str, Any], namespaces: Namespaces) -> bool:
         entry.get("uidMappings")
         or entry.get("gidMappings")
         or {"idmap", "ridmap"} & set(entry.get("options") or ())
-        or foreign.names_another(str(entry.get("source")))
+        or shared_memory.names_another(str(entry.get("source")))
         for entry in config.get("mounts") or ()
     )
 

@@ -19,7 +19,7 @@ import sys
 import time
 from _socket import socket
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from wherry.failpoint import hit
 from wherry.linux import fdpass, memfd
@@ -32,7 +32,14 @@ from wherry.runtime.logs.drivers import open_writer
 from wherry.runtime.monitor import control, protocol
 from wherry.runtime.monitor.stdio import Pipes, open_pipes
 
+if TYPE_CHECKING:
+    from wherry.runtime.foreign import Created, Runtime
+
 _LARGEST_FILTER = 1 << 20
+
+
+EXEC_HEAD = ("id", "cgroup", "oom_score", "seccomp_flags", "runtime", "bundle")
+"""What of a container's request its execs need, too."""
 
 
 class Order(NamedTuple):
@@ -126,6 +133,9 @@ def _join(link: wire.Wire, order: Order, init: tuple[int, int]) -> None:
     flags = order.head.get("seccomp_flags")
     config = {"linux": {"seccomp": {"flags": flags}}} if flags is not None else {}
     hit("monitor.before_exec")
+    if order.head.get("runtime"):
+        _foreign(order.head).join(link, init[0], process, stdio=order.pipes.child)
+        return
     join_container(
         link,
         init,
@@ -232,11 +242,25 @@ def _create(link: socket, connection: socket, record: bytes, fds: list[int]) -> 
     return _born(created, warnings)
 
 
-def _born(created: lifecycle.Created, warnings: list[str]) -> dict[str, Any]:
+def _born(created: "lifecycle.Created | Created", warnings: list[str]) -> dict[str, Any]:
     return {"pid": created.process.pid, "monitor_pid": os.getppid(), "warnings": warnings}
 
 
-def _make(order: Order, cgroup: Cgroup | None, *, at_once: bool) -> tuple[lifecycle.Created, int, list[str]]:
+def _foreign(head: dict[str, Any]) -> "Runtime":
+    """The other runtime that runs this container; imported only where there is one."""
+    from wherry.runtime.foreign import Runtime
+
+    return Runtime(head["runtime"], head["bundle"], head["id"])
+
+
+def delete_foreign(head: dict[str, Any]) -> None:
+    """Have the runtime that ran a container which ended let go of it."""
+    _foreign(head).delete()
+
+
+def _make(
+    order: Order, cgroup: Cgroup | None, *, at_once: bool
+) -> tuple["lifecycle.Created | Created", int, list[str]]:
     """(the container, up to its gate or beyond; what `_watch_oom` returns; warnings). Raises StartError with everything
     undone."""
     body, warnings = protocol.decode_file(order.body), list[str]()
@@ -250,7 +274,8 @@ def _make(order: Order, cgroup: Cgroup | None, *, at_once: bool) -> tuple[lifecy
 
     hit("monitor.before_create")
     try:
-        created = lifecycle.create(
+        make = _foreign(order.head).create if order.head.get("runtime") else lifecycle.create
+        created = make(
             body["config"],
             order.head["bundle"],
             stdio=order.pipes.child,
@@ -289,7 +314,7 @@ def unpack_kept(present: list[bool], fds: list[int]) -> Kept:
     return Kept(*(fds.pop(0) if there else -1 for there in present))
 
 
-def _start_when_told(link: socket, created: lifecycle.Created) -> NoReturn:
+def _start_when_told(link: socket, created: "lifecycle.Created | Created") -> NoReturn:
     """Serve `Helper.start`. Whatever happens, the container is the monitor's to bury."""
     record, _ = fdpass.receive(link, protocol.LARGEST_RECORD)
     if record:

@@ -56,7 +56,7 @@ class Supervisor:
         head = state["head"]
         self._id: str = head["id"]
         self._record_path: str = head["exit_record"]
-        self._exec_head = {name: head.get(name) for name in ("id", "cgroup", "oom_score", "seccomp_flags")}
+        self._exec_head = {name: head.get(name) for name in birth.EXEC_HEAD}
         self._cgroup_path: str | None = head.get("cgroup")
         self._shared_pids = bool(head.get("shared_pids"))
         self._poller = Poller()
@@ -370,6 +370,8 @@ class Supervisor:
         self._recorded = True
         hit("monitor.after_record")
         self._close_oom()
+        if self._exec_head["runtime"]:
+            self._attempt(lambda: birth.delete_foreign(self._exec_head))
         if self._cgroup_path:
             self._attempt(self._cgroup().remove)
         self._control.stop_listening()
@@ -405,7 +407,7 @@ class Supervisor:
         """A step of the end that may fail (disk full, directory gone) without stopping those after it."""
         try:
             step()
-        except OSError:
+        except (OSError, ImportError):  # this may be an old monitor, and what it was started from gone
             sys.excepthook(*sys.exc_info())
 
     def _perish(self, error: BaseException) -> None:
