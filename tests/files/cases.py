@@ -2,6 +2,8 @@
 expected (`record.py`), run against ours it is the test (`test_as_docker.py`)."""
 
 import base64
+import bz2
+import gzip
 import http.client
 import io
 import json
@@ -9,7 +11,6 @@ import socket
 import tarfile
 import time
 import urllib.parse
-from collections.abc import Callable
 from typing import Any
 
 IMAGE = "wherry-files"
@@ -147,4 +148,209 @@ def _stat(headers: dict[str, str]) -> dict[str, Any] | None:
     return stat
 
 
-Step = Callable[[Lab], Any]
+DIRECTORY, SYMLINK, HARDLINK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+_MAKE_TREE = """mkdir -p /d/sub; echo hi >/d/f; echo s >/d/sub/g; ln -s f /d/l; ln -s /d /ld; ln -s sub /d/ls
+ln -s nowhere /d/dang; ln -s ../../../x /d/up; mkfifo /d/p; chmod 4755 /d/f; chown 5:6 /d/sub/g; ln /d/f /d/hard
+chmod 1777 /d; ln -s loop /loop; mkdir /w; touch -d @1500000000 /d/f /d/sub/g"""
+_HEADS = (
+    *("/", "", "/d", "/d/", "/d/.", "d", "/d/f", "/d/f/", "/d/f/.", "/d/l", "/d/l/", "/ld", "/ld/", "/ld/.", "/ld/f"),
+    *(
+        "/d/ls",
+        "/d/ls/",
+        "/d/dang",
+        "/d/dang/",
+        "/d/up",
+        "/nope",
+        "/d/f/x",
+        "/d/../d",
+        "/d/..",
+        "..",
+        "/../..",
+        "/proc",
+    ),
+    *("/proc/1", "/dev/null", "/etc/hosts", "/d/p", "/loop", "/loop/x", "x" * 300, "/d/\u00e9", None, "."),
+)
+_GETS = (
+    *("/d", "/d/", "/d/.", "d", "/d/f", "/d/f/", "/d/l", "/ld", "/ld/", "/ld/.", "/ld/f", "/d/ls/.", "/d/dang"),
+    *(
+        "/d/dang/",
+        "/nope",
+        "/d/f/x",
+        "/d/p",
+        "/loop",
+        "/loop/x",
+        None,
+        "",
+        "/proc",
+        "/etc/hosts",
+        "/bin/sh",
+        "/d/sub/..",
+    ),
+)
+_LIST = "cd /w; find . | sort | while read f; do stat -c '%n %f %u:%g %Y %h %N %t:%T' \"$f\"; done | sed '1d'"
+
+
+def new(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "data": b"new", **more}
+
+
+_PUTS: tuple[tuple[str, str | None, tuple[dict[str, Any], ...], str], ...] = (
+    ("a file", "/w", (new("f", uid=7, gid=8, mode=0o640),), ""),
+    ("copyUIDGID without user", "/w", (new("f2", uid=7, gid=8),), "&copyUIDGID=1"),
+    ("to a file", "/w/f", (new("x"),), ""),
+    ("to a file with slash", "/w/f/", (new("x"),), ""),
+    ("to nothing", "/nope", (new("x"),), ""),
+    ("to a dangling link", "/d/dang", (new("x"),), ""),
+    ("to a loop", "/loop", (new("x"),), ""),
+    ("to a linked directory", "/ld", (new("x1"),), ""),
+    ("no path", None, (new("x"),), ""),
+    ("empty path", "", (new("x"),), ""),
+    ("file over directory", "/w/..", (new("w"),), "&noOverwriteDirNonDir=1"),
+    ("directory over file, refused", "/w", ({"name": "f", "type": DIRECTORY},), "&noOverwriteDirNonDir=true"),
+    ("directory over file", "/w", ({"name": "f", "type": DIRECTORY, "mode": 0o755},), ""),
+    ("merge", "/w", ({"name": "f", "type": DIRECTORY, "mode": 0o700, "uid": 3}, new("f/in")), ""),
+    ("file over directory, allowed", "/w", (new("f"),), ""),
+    ("attributes of the root", "/w", ({"name": "./", "type": DIRECTORY, "mode": 0o710, "uid": 3}, new("./q")), ""),
+    ("out of it", "/w", (new("../esc"),), ""),
+    ("absolute", "/w", (new("/abs"),), ""),
+    ("parents", "/w", (new("a/b/c"),), ""),
+    ("link", "/w", ({"name": "ln", "type": SYMLINK, "link": "/d"},), ""),
+    ("through its own link to a file", "/w", ({"name": "ln", "type": SYMLINK, "link": "f"}, new("ln/in")), ""),
+    ("link up", "/w", ({"name": "su", "type": SYMLINK, "link": "../d"},), ""),
+    ("hard link up", "/w", ({"name": "hu", "type": HARDLINK, "link": "../d/f"},), ""),
+    ("hard link", "/w", ({"name": "hu", "type": HARDLINK, "link": "q"},), ""),
+    ("hard link to nothing", "/w", ({"name": "hu2", "type": HARDLINK, "link": "nope"},), ""),
+    ("whiteouts mean nothing", "/w", (new(".wh.q"), new(".wh..wh..opq")), ""),
+    (
+        "devices",
+        "/w",
+        (
+            {"name": "dev", "type": tarfile.CHRTYPE, "device": (1, 3), "mode": 0o666},
+            {"name": "fifo", "type": tarfile.FIFOTYPE, "mode": 0o4711, "uid": 3},
+        ),
+        "",
+    ),
+    ("unknown type", "/w", ({"name": "uk", "type": b"Z"},), ""),
+    ("set-id", "/w", (new("suid", mode=0o6755, uid=9),), ""),
+    ("over a mount", "/etc", (new("hosts"),), ""),
+    ("into proc", "/proc", (new("x"),), ""),
+    ("long name", "/w", (new("n" * 300),), ""),
+    ("no name", "/w", (new(""),), ""),
+    ("twice", "/w", (new("dup"), new("dup", data=b"2")), ""),
+)
+_RAW = (
+    ("nothing", b""),
+    ("no archive", b"hello world this is not a tar"),
+    ("no archive, long", b"x" * 2000),
+    ("zeros", b"\0" * 1024),
+    ("cut off", tar(new("cut", data=b"z" * 3000))[:1500]),
+    ("gzip", gzip.compress(tar(new("gz")))),
+    ("bzip2", bz2.compress(tar(new("bz")))),
+)
+
+
+def play(lab: Lab) -> dict[str, Any]:
+    """Everything, and what came of it by the name of the step."""
+    found: dict[str, Any] = {}
+    lab.create("c", start=True)
+    lab.sh("c", _MAKE_TREE)
+    found |= {f"head {path!r:.60}": lab.head("c", path) for path in _HEADS}
+    found |= {f"get {path!r:.60}": lab.get("c", path) for path in _GETS}
+    found["head of none"], found["get of none"] = lab.head("nosuch", "/"), lab.get("nosuch", "/")
+    found["put to none"] = lab.put("nosuch", "/", b"")
+    for name, path, members, query in _PUTS:
+        found[f"put {name}"] = [lab.put("c", path, tar(*members), query), lab.sh("c", _LIST).split("\n")]
+    for name, data in _RAW:
+        found[f"put {name}"] = lab.put("c", "/w", data, chunked=len(data) > 100)
+    found["after all"] = lab.sh("c", "ls /w /d")
+    _mounts(lab, found)
+    _users(lab, found)
+    return found
+
+
+def _mounts(lab: Lab, found: dict[str, Any]) -> None:
+    host = {
+        "ReadonlyRootfs": True,
+        "NetworkMode": "none",
+        "Binds": ["wf-v:/vol", "wf-r:/rvol:ro"],
+        "Tmpfs": {"/tmp": ""},
+    }
+    lab.create("ro", {"HostConfig": host}, start=True)
+    for path in ("/", "/vol", "/rvol", "/tmp", "/bin", "/vol/.", "/rvol/."):
+        found[f"read-only: put {path}"] = lab.put("ro", path, tar(new("x")))
+    lab.create("m", {"HostConfig": {"NetworkMode": "none", "Binds": ["wf-m:/a/vol"], "Tmpfs": {"/t": ""}}})
+    found["created: put into volume"] = lab.put("m", "/a/vol", tar(new("zz")))
+    found["created: put over volume"] = lab.put(
+        "m", "/a", tar({"name": "vol", "type": DIRECTORY, "mode": 0o755}, new("vol/z"))
+    )
+    found["created: a volume"] = lab.get("m", "/a")[3]
+    lab.post("m", "start")
+    lab.sh("m", "echo x >/t/inside; echo y >/a/vol/new")
+    found["running: a volume"] = lab.get("m", "/a")[3]
+    found["running: a tmpfs"] = lab.get("m", "/t")[3]
+    found["running: put into tmpfs"] = [lab.put("m", "/t", tar(new("zz"))), lab.sh("m", "ls /t")]
+    lab.post("m", "pause")
+    found["paused: put and get"] = [lab.put("m", "/a", tar(new("zz"))), lab.get("m", "/a")[3]]
+    lab.post("m", "unpause")
+
+
+def _users(lab: Lab, found: dict[str, Any]) -> None:
+    for name, user in (("u1", "nobody"), ("u2", "1234:55"), ("u3", "nosuchuser"), ("u4", "nobody:nogroup")):
+        lab.create(name, {"User": user})
+        found[f"user {user}"] = [
+            lab.put(name, "/tmp", tar(new("zz", uid=3)), "&copyUIDGID=1"),
+            lab.put(name, "/tmp", tar(new("own", uid=3))),
+            lab.get(name, "/tmp")[3],
+        ]
+
+
+CHANGES = """mkdir -p /n/a /n/b; echo 1 >/n/a/x; touch /etc/passwd; chmod 700 /root; rm /bin/yes; rm -rf /www; mkdir /www
+echo n >/www/new; echo x >>/etc/group; ln -s q /tmp/l; mkdir /var/empty; rm -rf /var/empty; mv /bin/pwd /bin/pwd2
+ln /etc/group /etc/group2; mkfifo /tmp/ff; mkdir /tmp/keep; chown 4 /tmp; rm /etc/passwd; mkdir /etc/passwd
+rm -rf /root; echo f >/root; touch -d @1500000000 /bin/busybox"""
+
+
+def differ(lab: Lab) -> dict[str, Any]:
+    """diff, export and commit."""
+    found: dict[str, Any] = {}
+    lab.create("d", start=True)
+    lab.create("e")
+    lab.sh("d", CHANGES)
+    for name in ("d", "e"):
+        status, changes = lab.client.json("GET", f"/containers/{lab.ids[name]}/changes")
+        found[f"changes of {name}"] = [status, sorted([c["Path"], c["Kind"]] for c in changes or []), changes is None]
+    found["changes of none"] = lab.client.json("GET", "/containers/nosuch/changes")
+    found["export of none"] = lab.client.json("GET", "/containers/nosuch/export")
+    status, headers, data = lab.client.call("GET", f"/containers/{lab.ids['d']}/export")
+    found["export"] = [status, headers.get("Content-Type"), [m[:7] for m in listing(data) if m[0] not in ENGINES_OWN]]
+    for query in _COMMITS:
+        found[f"commit {query}"] = _commit(lab, "d", query)
+    body = {"Cmd": ["y"], "Labels": {"l": "1"}, "Env": ["Q=1"], "User": "5", "ExposedPorts": {"80/tcp": {}}}
+    found["commit with a body"] = _commit(lab, "d", "", body)
+    found["commit nothing"] = _commit(lab, "e", "")
+    found["commit of none"] = lab.client.json("POST", "/commit?container=nosuch", {})
+    found["commit without"] = lab.client.json("POST", "/commit", {})
+    return found
+
+
+ENGINES_OWN = (
+    *(".dockerenv", "dev/console", "dev/pts", "dev/shm", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"),
+)
+_COMMITS = (
+    *("&comment=hello&author=me&changes=CMD+x&changes=ENV+a%3Db", "&repo=UPPER", "&repo=x&tag=@", "&tag=x"),
+    *("&changes=FOO+x", "&changes=ENV", "&repo=x@sha256:" + "a" * 64, "&repo=wf-commit:b&tag=c", "&pause=0"),
+)
+
+
+def _commit(lab: Lab, name: str, query: str, body: Any = None) -> list[Any]:
+    status, answer = lab.client.json("POST", f"/commit?container={lab.ids[name]}{query}", body)
+    if status != 201:
+        return [status, answer]
+    image = lab.client.json("GET", f"/images/{answer['Id']}/json")[1]
+    history = lab.client.json("GET", f"/images/{answer['Id']}/history")[1]
+    parent = lab.client.json("GET", f"/images/{IMAGE}/json")[1]
+    lab.client.call("DELETE", f"/images/{answer['Id']}?force=1")
+    kept = {key: image[key] for key in ("RepoTags", "Comment", "Author", "Architecture", "Os", "Config")}
+    steps = [[step["Comment"], step["CreatedBy"], step["Size"] > 0] for step in history]
+    layers = len(image["RootFS"]["Layers"]) - len(parent["RootFS"]["Layers"])
+    return [status, kept, steps, layers, image["Parent"] == parent["Id"]]

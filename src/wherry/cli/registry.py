@@ -33,8 +33,24 @@ COMMANDS = (
         "container attach", "attach", "attach",
         "Attach local standard input, output, and error streams to a running container", "container attach, attach",
     ),
+    Entry(
+        "container commit", "changes", "commit", "Create a new image from a container's changes",
+        "container commit, commit",
+    ),
+    Entry(
+        "container cp", "cp", "cp", "Copy files/folders between a container and the local filesystem",
+        "container cp, cp",
+    ),
     Entry("container create", "create", "create", "Create a new container", "container create, create"),
+    Entry(
+        "container diff", "changes", "diff", "Inspect changes to files or directories on a container's filesystem",
+        "container diff, diff",
+    ),
     Entry("container exec", "exec", "exec", "Execute a command in a running container", "container exec, exec"),
+    Entry(
+        "container export", "changes", "export", "Export a container's filesystem as a tar archive",
+        "container export, export",
+    ),
     Entry("container inspect", "inspect", "container", "Display detailed information on one or more containers"),
     Entry("container kill", "lifecycle", "kill", "Kill one or more running containers", "container kill, kill"),
     Entry("container logs", "logs", "logs", "Fetch the logs of a container", "container logs, logs"),
