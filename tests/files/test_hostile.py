@@ -216,15 +216,31 @@ def test_both_command_lines_do_the_same(host, tmp_path):
     os.link(tree / "file", tree / "hard")
     host.docker("run", "-d", "--name", "both", "--net", "none", cases.IMAGE, "sleep", "1000")
     arguments = [
-        ("{tree}", "both:/tmp"), ("{tree}", "both:/tmp/new"), ("{tree}/.", "both:/www"), ("{tree}/file", "both:/www/renamed"),
-        ("{tree}/file", "both:/www"), ("{tree}/link", "both:/www/aslink"), ("-L", "{tree}/link", "both:/www/asfile"),
-        ("both:/tmp/tree", "{out}"), ("both:/tmp/tree", "{out}/renamed"), ("both:/tmp/tree/.", "{out}/content"),
-        ("both:/tmp/tree/file", "{out}/file2"), ("-L", "both:/tmp/tree/link", "{out}/followed"),
-        ("both:/tmp/tree/link", "{out}/link2"), ("both:/nope", "{out}/x"), ("both:/tmp", "{out}/nodir/x"),
-        ("{tree}", "both:/etc/passwd"), ("{tree}/none", "both:/"), ("{tree}/file", "both:/nodir/"),
-        ("{tree}/file", "both:/nodir/x"), ("a", "b"), ("both:/a", "both:/b"), ("both:/etc/passwd", "{out}/nodir/"),
-        ("both:/tmp/tree", "{tree}/file"), ("-q=false", "{tree}/file", "both:/tmp"),
-    ]  # fmt: skip
+        ("{tree}", "both:/tmp"),
+        ("{tree}", "both:/tmp/new"),
+        ("{tree}/.", "both:/www"),
+        ("{tree}/file", "both:/www/renamed"),
+        ("{tree}/file", "both:/www"),
+        ("{tree}/link", "both:/www/aslink"),
+        ("-L", "{tree}/link", "both:/www/asfile"),
+        ("both:/tmp/tree", "{out}"),
+        ("both:/tmp/tree", "{out}/renamed"),
+        ("both:/tmp/tree/.", "{out}/content"),
+        ("both:/tmp/tree/file", "{out}/file2"),
+        ("-L", "both:/tmp/tree/link", "{out}/followed"),
+        ("both:/tmp/tree/link", "{out}/link2"),
+        ("both:/nope", "{out}/x"),
+        ("both:/tmp", "{out}/nodir/x"),
+        ("{tree}", "both:/etc/passwd"),
+        ("{tree}/none", "both:/"),
+        ("{tree}/file", "both:/nodir/"),
+        ("{tree}/file", "both:/nodir/x"),
+        ("a", "b"),
+        ("both:/a", "both:/b"),
+        ("both:/etc/passwd", "{out}/nodir/"),
+        ("both:/tmp/tree", "{tree}/file"),
+        ("-q=false", "{tree}/file", "both:/tmp"),
+    ]
     try:
         results = {}
         for tool in (host.docker, host.wherry):
