@@ -304,8 +304,8 @@ def _users(lab: Lab, found: dict[str, Any]) -> None:
         ]
 
 
-CHANGES = """mkdir -p /n/a /n/b; echo 1 >/n/a/x; touch /etc/passwd; chmod 700 /root; rm /bin/yes; rm -rf /www; mkdir /www
-echo n >/www/new; echo x >>/etc/group; ln -s q /tmp/l; mkdir /var/empty; rm -rf /var/empty; mv /bin/pwd /bin/pwd2
+CHANGES = """mkdir -p /n/a /n/b; echo 1 >/n/a/x; touch /etc/passwd; chmod 700 /root; rm /bin/yes; rm -rf /www
+mkdir /www; echo n >/www/new; echo x >>/etc/group; ln -s q /tmp/l; mkdir /var/empty; rm -rf /var/empty; mv /bin/pwd /bin/pwd2
 ln /etc/group /etc/group2; mkfifo /tmp/ff; mkdir /tmp/keep; chown 4 /tmp; rm /etc/passwd; mkdir /etc/passwd
 rm -rf /root; echo f >/root; touch -d @1500000000 /bin/busybox"""
 
@@ -322,7 +322,8 @@ def differ(lab: Lab) -> dict[str, Any]:
     found["changes of none"] = lab.client.json("GET", "/containers/nosuch/changes")
     found["export of none"] = lab.client.json("GET", "/containers/nosuch/export")
     status, headers, data = lab.client.call("GET", f"/containers/{lab.ids['d']}/export")
-    found["export"] = [status, headers.get("Content-Type"), [m[:7] for m in listing(data) if m[0] not in ENGINES_OWN]]
+    members = [member[:7] for member in listing(data) if member[0] not in ENGINES_OWN]
+    found["export"] = [status, headers.get("Content-Type"), members]
     for query in _COMMITS:
         found[f"commit {query}"] = _commit(lab, "d", query)
     body = {"Cmd": ["y"], "Labels": {"l": "1"}, "Env": ["Q=1"], "User": "5", "ExposedPorts": {"80/tcp": {}}}

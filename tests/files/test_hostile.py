@@ -167,7 +167,8 @@ def test_clients_that_go_away_leave_nothing(host):
         before = len(os.listdir(fds))
         for _ in range(5):
             _abandoned(host, f"GET /v1.51/containers/{lab.ids['g']}/archive?path=/big HTTP/1.1\r\nHost: x\r\n\r\n", b"")
-            head = f"PUT /v1.51/containers/{lab.ids['g']}/archive?path=/tmp HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
+            target = f"/v1.51/containers/{lab.ids['g']}/archive?path=/tmp"
+            head = f"PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
             _abandoned(host, head, cases.tar(cases.new("half", data=b"z" * 50_000))[:20_000])
         host.wait_until(lambda: len(os.listdir(fds)) <= before, "the end of all descriptors")
         assert threading.active_count() >= 1
