@@ -306,8 +306,8 @@ def _users(lab: Lab, found: dict[str, Any]) -> None:
 
 CHANGES = """mkdir -p /n/a /n/b; echo 1 >/n/a/x; touch /etc/passwd; chmod 700 /root; rm /bin/yes; rm -rf /www
 mkdir /www; echo n >/www/new; echo x >>/etc/group; ln -s q /tmp/l; mkdir /var/empty; rm -rf /var/empty;
-mv /bin/pwd /bin/pwd2; ln /etc/group /etc/group2; mkfifo /tmp/ff; mkdir /tmp/keep; chown 4 /tmp; rm /etc/passwd; mkdir /etc/passwd
-rm -rf /root; echo f >/root; touch -d @1500000000 /bin/busybox"""
+mv /bin/pwd /bin/pwd2; ln /etc/group /etc/group2; mkfifo /tmp/ff; mkdir /tmp/keep; chown 4 /tmp; rm /etc/passwd
+mkdir /etc/passwd; rm -rf /root; echo f >/root; touch -d @1500000000 /bin/busybox"""
 
 
 def differ(lab: Lab) -> dict[str, Any]:
