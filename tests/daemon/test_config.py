@@ -73,7 +73,7 @@ def test_the_file_gives_values_and_flags_add_to_lists(file):
         (["--live-restore=false"], "live-restore"),
         (["--storage-driver", "zfs"], "storage driver"),
         (["--config-file", "/nonexistent"], "no such file"),
-        (["--log-driver", "syslog"], 'plugin "syslog" not found'),
+        (["--log-driver", "splunk"], 'plugin "splunk" not found'),
         (["--log-opt", "bad=1"], "unknown log opt 'bad' for json-file log driver"),
         (["--default-runtime", "crun"], "specified default runtime 'crun' does not exist"),
         (["--dns", "a.b"], "a.b is not an ip address"),

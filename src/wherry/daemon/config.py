@@ -5,8 +5,9 @@ import os
 from typing import Any
 
 from wherry.daemon.options import ACTIONS, BOOL, BY_KEY, BYTES, OPTIONS, POOLS, RUNTIMES, ULIMITS, Option, parse_bytes
+from wherry.engine import log_drivers
 from wherry.engine.runtimes import OWN, RESERVED
-from wherry.engine.validate import check_log_config, is_address
+from wherry.engine.validate import is_address
 from wherry.errors import InvalidArgument
 from wherry.hostimage import elf
 from wherry.images.snapshots.choice import DRIVERS as STORAGE_DRIVERS
@@ -164,7 +165,7 @@ def _check(values: dict[str, Any]) -> None:
     for label in values["labels"]:
         if "=" not in label:
             raise InvalidArgument(f"bad attribute format: {label}")
-    check_log_config(values["log-driver"], values["log-opts"])
+    log_drivers.check(values["log-driver"], values["log-opts"])
 
 
 def _check_init(path: str) -> None:

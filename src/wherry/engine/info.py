@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import wherry
-from wherry.engine import runtimes
+from wherry.engine import log_drivers, runtimes
 from wherry.engine.oci import cdi
 from wherry.runtime.cgroups import host_hierarchies
 
@@ -53,7 +53,7 @@ _CONSTANT: dict[str, Any] = {
         "Volume": ["local"],
         "Network": ["bridge", "host", "null"],
         "Authorization": None,
-        "Log": ["json-file", "local", "none"],
+        "Log": log_drivers.NAMES,
     },
     "GenericResources": None,
     "HttpProxy": "",

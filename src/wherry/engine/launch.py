@@ -210,6 +210,8 @@ def _task_error(error: WherryError) -> WherryError:
         full = SHIM_PREFIX + text
     elif not text.startswith("failed to create task"):
         full = TASK_PREFIX + text
+    if "failed to initialize logging driver" in text:
+        return _failure("Internal", text, EXIT_UNKNOWN)
     lower = text.lower()
     if any(words in lower for words in _NOT_FOUND):
         return _failure("InvalidArgument", full, EXIT_NOT_FOUND)

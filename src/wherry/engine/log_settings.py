@@ -1,16 +1,23 @@
 """Log driver options (`--log-opt`) as the monitor's log writer takes them."""
 
+import logging
 import re
+import socket
 from typing import TYPE_CHECKING, Any
 
+from wherry.engine import log_drivers
+from wherry.engine.log_drivers import FORWARDING
 from wherry.engine.model import Container
 from wherry.errors import Internal
+from wherry.runtime.logs.stamp import Clock
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
 # Without options Docker lets the log grow for ever; here it is bounded.
 DEFAULT_SIZE, DEFAULT_FILES = 20 << 20, 5
+
+log = logging.getLogger("wherry.engine")
 
 _PREFIX = "failed to create task for container: failed to initialize logging driver: "
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -24,15 +31,89 @@ def log_settings(engine: "Engine", record: Container) -> dict[str, Any]:
     driver, options = record.host_config.LogConfig.Type, record.host_config.LogConfig.Config or {}
     if driver == "none":
         return {"driver": "none"}
+    path = str(engine.paths.log(record.id))
+    if driver in FORWARDING:
+        return _forwarded(driver, options, record, path)
     size, files, compress = _rotation(driver, options)
     return {
         "driver": driver,
-        "path": str(engine.paths.log(record.id)),
+        "path": path,
         "max_size": size,
         "max_file": files,
         "compress": compress,
         "attributes": _attributes(record, options) or None,
     }
+
+
+def _forwarded(driver: str, options: dict[str, str], record: Container, path: str) -> dict[str, Any]:
+    """A forwarded log is also kept here, in the form of `local`, for `docker logs`."""
+    forward = {"driver": driver, **log_drivers.settings(driver, options), **_identity(driver, options, record)}
+    limit = log_drivers.size(options.get("max-buffer-size", "1m")) if options.get("mode") == "non-blocking" else None
+    kept: dict[str, Any] = {"driver": "none"}
+    if not cache_disabled(options):
+        size, files, compress = _cache_rotation(options)
+        extra = _chosen(record, options) or None
+        kept = {"driver": "local", "path": path, "max_size": size, "max_file": files, "compress": compress}
+        kept["attributes"] = extra
+    return {**kept, "forward": forward, "limit": limit}
+
+
+def cache_disabled(options: dict[str, str]) -> bool:
+    """Whether a forwarded log is not kept here."""
+    return log_drivers.truth(options.get("cache-disabled") or "false")
+
+
+def _cache_rotation(options: dict[str, str]) -> tuple[int, int, bool]:
+    """A cache that makes no sense is no reason not to start: Docker's own rule."""
+    given = {name.removeprefix("cache-"): text for name, text in options.items() if name.startswith("cache-max-")}
+    if "cache-compress" in options:
+        given["compress"] = options["cache-compress"]
+    try:
+        return _rotation("local", given)
+    except Internal as error:
+        log.warning("log cache: %s", str(error).removeprefix(_PREFIX))
+        return DEFAULT_SIZE, DEFAULT_FILES, True
+
+
+def _identity(driver: str, options: dict[str, str], record: Container) -> dict[str, Any]:
+    """How a driver names the container to its server."""
+    tag, extra = _tag(record, options.get("tag") or "{{.ID}}"), _chosen(record, options)
+    if driver == "gelf":
+        return {"fields": _gelf_fields(record, tag, extra)}
+    if driver == "fluentd":
+        named = {"container_id": record.id, "container_name": f"/{record.name}"}
+        return {"tag": tag, "extra": extra, **named}
+    if driver == "journald":
+        return {"fields": _journal_fields(record, tag), "extra": extra}
+    return {"tag": tag}
+
+
+def _gelf_fields(record: Container, tag: str, extra: dict[str, str]) -> dict[str, str]:
+    fields = {
+        "container_id": record.id,
+        "container_name": record.name,
+        "image_id": record.image_id,
+        "image_name": record.config.Image,
+        "command": _command(record),
+        "tag": tag,
+        "created": Clock().nano(record.created).decode(),
+    }
+    return {f"_{name}": text for name, text in (fields | extra).items()}
+
+
+def _journal_fields(record: Container, tag: str) -> dict[str, str]:
+    return {
+        "CONTAINER_ID": record.id[:12],
+        "CONTAINER_ID_FULL": record.id,
+        "CONTAINER_NAME": record.name,
+        "CONTAINER_TAG": tag,
+        "IMAGE_NAME": record.config.Image,
+        "SYSLOG_IDENTIFIER": tag,
+    }
+
+
+def _command(record: Container) -> str:
+    return " ".join([record.path, *record.args])
 
 
 def _rotation(driver: str, options: dict[str, str]) -> tuple[int, int, bool]:
@@ -65,15 +146,19 @@ def _count(text: str) -> int:
 
 
 def _truth(text: str) -> bool:
-    if text in ("1", "t", "T", "TRUE", "true", "True"):
-        return True
-    if text in ("0", "f", "F", "FALSE", "false", "False"):
-        return False
-    raise Internal(f'{_PREFIX}strconv.ParseBool: parsing "{text}": invalid syntax')
+    try:
+        return log_drivers.truth(text)
+    except ValueError as error:
+        raise Internal(f"{_PREFIX}{error}") from None
 
 
 def _attributes(record: Container, options: dict[str, str]) -> dict[str, str]:
     """What each line carries besides itself: chosen labels and variables, and the tag."""
+    tag = {"tag": _tag(record, options["tag"])} if options.get("tag") else {}
+    return _chosen(record, options) | tag
+
+
+def _chosen(record: Container, options: dict[str, str]) -> dict[str, str]:
     labels = record.config.Labels or {}
     variables = dict(item.split("=", 1) for item in record.config.Env or [] if "=" in item)
     chosen: dict[str, str] = {}
@@ -84,8 +169,6 @@ def _attributes(record: Container, options: dict[str, str]) -> dict[str, str]:
         if pattern:
             matcher = _regex(pattern)
             chosen |= {name: value for name, value in values.items() if matcher.search(name)}
-    if options.get("tag"):
-        chosen["tag"] = _tag(record, options["tag"])
     return chosen
 
 
@@ -105,11 +188,22 @@ def _tag(record: Container, template: str) -> str:
         "ImageID": record.image_id.removeprefix("sha256:")[:12],
         "ImageFullID": record.image_id,
         "DaemonName": "docker",
+        "Command": _command(record),
+        "Hostname": socket.gethostname(),
+        "ContainerID": record.id,
+        "ContainerName": f"/{record.name}",
+        "ContainerImageID": record.image_id,
+        "ContainerImageName": record.config.Image,
+        "ContainerEntrypoint": record.path,
     }
 
     def value(found: re.Match[str]) -> str:
         if found[1] not in fields:
-            raise Internal(f"{_PREFIX}template: log-tag: can't evaluate field {found[1]}")
+            place = f'1:{found.start(1) - 1}: executing "log-tag" at <.{found[1]}>'
+            raise Internal(f"{_PREFIX}template: log-tag:{place}: can't evaluate field {found[1]} in type *logger.Info")
         return fields[found[1]]
 
-    return _FIELD.sub(value, template)
+    expanded = _FIELD.sub(value, template)
+    if "{{" in _FIELD.sub("", template):
+        raise Internal(f"{_PREFIX}template: log-tag:1: unclosed action")
+    return expanded

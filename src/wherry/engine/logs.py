@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from wherry.engine.containers import Entry
+from wherry.engine.log_drivers import FORWARDING
+from wherry.engine.log_settings import cache_disabled
 from wherry.errors import InvalidArgument, Unimplemented
 from wherry.runtime.logs import reader
 
@@ -36,8 +38,9 @@ async def logs(engine: "Engine", ref: str, options: LogOptions) -> AsyncIterator
     entry = engine.containers.lookup(ref)
     if not (options.stdout or options.stderr):
         raise InvalidArgument("Bad parameters: you must choose at least one stream")
-    driver = entry.record.host_config.LogConfig.Type
-    if driver == "none":
+    config = entry.record.host_config.LogConfig
+    driver = "local" if config.Type in FORWARDING else config.Type
+    if driver == "none" or (config.Type in FORWARDING and cache_disabled(config.Config or {})):
         raise Unimplemented("configured logging driver does not support reading")
     if entry.record.log_path == "":
         return _nothing()  # never started

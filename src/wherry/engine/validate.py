@@ -3,7 +3,7 @@
 import posixpath
 from collections.abc import Collection, Iterable
 
-from wherry.engine import runtimes
+from wherry.engine import log_drivers, runtimes
 from wherry.engine.config import EngineConfig
 from wherry.engine.defaults import check_capabilities
 from wherry.engine.health import ACTIONS, MINIMUM_NS
@@ -14,11 +14,6 @@ from wherry.engine.signals import parse_signal
 from wherry.errors import InvalidArgument
 
 _RESTART_POLICIES = ("", "no", "always", "on-failure", "unless-stopped")
-_LOG_OPTIONS = {
-    "json-file": {"max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"},
-    "local": {"max-file", "max-size", "compress"},
-}
-_COMMON_LOG_OPTIONS = {"mode", "max-buffer-size"}
 
 
 def check_config(config: ContainerConfig) -> None:
@@ -78,7 +73,7 @@ def check_host_config(
     runtimes.check_name(host.Runtime or daemon.default_runtime, daemon)
     options_of(host)
     _check_health_action(host)
-    check_log_config(host.LogConfig.Type, host.LogConfig.Config or {})
+    log_drivers.check(host.LogConfig.Type, host.LogConfig.Config or {})
     return _network_warnings(host) + _health_warnings(config)
 
 
@@ -211,20 +206,6 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def check_log_config(driver: str, options: dict[str, str]) -> None:
-    """Raise `InvalidArgument` for a log driver that does not exist or an option it does not have."""
-    if driver not in ("", "json-file", "local", "none"):
-        raise InvalidArgument(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
-    mode = options.get("mode", "blocking")
-    if mode not in ("", "blocking", "non-blocking"):
-        raise InvalidArgument(f"logger: logging mode not supported: {mode}")
-    allowed = _LOG_OPTIONS.get(driver or "json-file")
-    for name in options:
-        if allowed is not None and name not in allowed | _COMMON_LOG_OPTIONS:
-            text = "for json-file log driver" if driver != "local" else "for log driver local"
-            raise InvalidArgument(f"unknown log opt '{name}' {text}")
 
 
 def _network_warnings(host: HostConfig) -> list[str]:

@@ -88,7 +88,7 @@ def inspect(
         "ResolvConfPath": record.resolv_conf_path,
         "HostnamePath": record.hostname_path,
         "HostsPath": record.hosts_path,
-        "LogPath": record.log_path,
+        "LogPath": record.log_path if record.host_config.LogConfig.Type in ("json-file", "local") else "",
         "Name": "/" + record.name,
         "RestartCount": record.restart_count,
         "Driver": record.driver,

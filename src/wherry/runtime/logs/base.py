@@ -1,6 +1,10 @@
 """What a log driver is to the monitor that writes and to the daemon that reads."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from wherry.runtime.monitor.poller import Poller
 
 STDOUT = 1
 STDERR = 2
@@ -12,6 +16,13 @@ class Writer(Protocol):
     def write(self, stream: int, data: bytes, time_ns: int) -> None:
         """Record output of stream 1 or 2 as it was read, at the time it was read. Never raises for a full disk."""
 
+    @property
+    def blocked(self) -> bool:
+        """Whether the container shall write no more for now."""
+
+    def attend(self, poller: "Poller", on_ready: Callable[[], None]) -> None:
+        """Take part in the monitor's loop; call `on_ready` when `blocked` has ended."""
+
     def flush(self) -> None:
         """Record unfinished lines as well: no more output comes."""
 
@@ -20,6 +31,15 @@ class Writer(Protocol):
 
     def reaped(self, pid: int, status: int) -> bool:
         """Tell that child `pid` ended with wait status `status`; true when it was the log's own."""
+
+
+class Unblocked:
+    """Part of a writer that takes whatever comes."""
+
+    blocked = False
+
+    def attend(self, poller: "Poller", on_ready: Callable[[], None]) -> None:
+        pass
 
 
 class Messages(NamedTuple):

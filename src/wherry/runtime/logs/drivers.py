@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from wherry.runtime.logs.base import Format, Writer
+from wherry.runtime.logs.forward.writer import Forwarded
 from wherry.runtime.logs.jsonfile import JsonFile, JsonFormat
 from wherry.runtime.logs.local import Local, LocalFormat
 from wherry.runtime.logs.none import Nothing
@@ -15,8 +16,11 @@ _FORMATS: dict[str, type[JsonFormat] | type[LocalFormat]] = {"json-file": JsonFo
 
 def open_writer(config: dict[str, Any], fork: Fork = os.fork) -> Writer:
     """The writer for {"driver": "json-file"|"local"|"none", "path", "max_size": bytes or -1, "max_file", "compress",
-    "attributes": {str: str} or None}. `fork` makes the children that compress. Raises ValueError for another driver,
-    OSError when the file cannot be opened."""
+    "attributes": {str: str} or None, "forward": None or {"driver", …} (see `forward.process`), "limit": of what waits
+    to be forwarded, or None}. `fork` makes the children that compress and forward. Raises ValueError for another
+    driver, OSError when the file cannot be opened."""
+    if config.get("forward"):
+        return Forwarded(config["forward"], config.get("limit"), open_writer(config | {"forward": None}, fork), fork)
     driver = config["driver"]
     if driver == "none":
         return Nothing()
@@ -30,6 +34,16 @@ def open_writer(config: dict[str, Any], fork: Fork = os.fork) -> Writer:
         attributes=config.get("attributes"),
         fork=fork,
     )
+
+
+def check_target(config: dict[str, Any]) -> None:
+    """Raise OSError, in Docker's words, when the server that a log is to be forwarded to can't be had."""
+    if config.get("forward"):
+        from wherry.runtime.logs.forward.process import open_target
+
+        target = open_target(config["forward"])
+        target.connect()
+        target.close()
 
 
 def open_format(driver: str) -> Format:

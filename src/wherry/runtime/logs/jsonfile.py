@@ -10,7 +10,7 @@ import os
 import re
 import time
 
-from wherry.runtime.logs.base import STDERR, STDOUT, Messages
+from wherry.runtime.logs.base import STDERR, STDOUT, Messages, Unblocked
 from wherry.runtime.logs.lines import Lines
 from wherry.runtime.logs.rotation import Fork, RotatingFile
 from wherry.runtime.logs.stamp import Clock, fixed
@@ -61,7 +61,7 @@ def encode_attributes(attributes: dict[str, str]) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-class JsonFile:
+class JsonFile(Unblocked):
     """The writer; see `wherry.runtime.logs.base.Writer`. `attributes` go into every record."""
 
     def __init__(

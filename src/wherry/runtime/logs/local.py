@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import Iterator
 
-from wherry.runtime.logs.base import STDERR, STDOUT, Messages
+from wherry.runtime.logs.base import STDERR, STDOUT, Messages, Unblocked
 from wherry.runtime.logs.jsonfile import encode_attributes
 from wherry.runtime.logs.lines import Lines
 from wherry.runtime.logs.rotation import Fork, RotatingFile
@@ -25,7 +25,7 @@ _LONGEST = 1 << 20  # bytes of data; what is read at once is far below
 _BLOCK = 1 << 18
 
 
-class Local:
+class Local(Unblocked):
     """The writer; see `wherry.runtime.logs.base.Writer`."""
 
     def __init__(

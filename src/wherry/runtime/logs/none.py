@@ -1,7 +1,9 @@
 """The driver that keeps nothing."""
 
+from wherry.runtime.logs.base import Unblocked
 
-class Nothing:
+
+class Nothing(Unblocked):
     """The writer of driver "none"."""
 
     def write(self, stream: int, data: bytes, time_ns: int) -> None:

@@ -28,7 +28,7 @@ from wherry.runtime.cgroups import Cgroup, open_cgroup
 from wherry.runtime.child import end_child
 from wherry.runtime.exec import Joiner, join_container
 from wherry.runtime.failure import StartError
-from wherry.runtime.logs.drivers import open_writer
+from wherry.runtime.logs.drivers import check_target, open_writer
 from wherry.runtime.monitor import control, protocol
 from wherry.runtime.monitor.stdio import Pipes, open_pipes
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from wherry.runtime.foreign import Created, Runtime
 
 _LARGEST_FILTER = 1 << 20
+_LOG_PREFIX = "failed to create task for container: failed to initialize logging driver: "
 
 
 EXEC_HEAD = ("id", "cgroup", "oom_score", "seccomp_flags", "runtime", "bundle")
@@ -210,6 +211,7 @@ def _create(link: socket, connection: socket, record: bytes, fds: list[int]) -> 
     listener = control.listen(head["socket"])
     try:
         open_writer(head["log"]).close()
+        _check_log(head["log"])
         order = take_order(head, head, fds)
         cgroup = _cgroup(head)
         created, oom, warnings = _make(order, cgroup, at_once=head["start"])
@@ -240,6 +242,13 @@ def _create(link: socket, connection: socket, record: bytes, fds: list[int]) -> 
         os.unlink(head["socket"])
         raise
     return _born(created, warnings)
+
+
+def _check_log(config: dict[str, Any]) -> None:
+    try:
+        check_target(config)
+    except OSError as error:
+        raise StartError("Internal", f"{_LOG_PREFIX}{error}") from None
 
 
 def _born(created: "lifecycle.Created | Created", warnings: list[str]) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class Job:
         self._closing_stdin = False
         self._sources = {pipes.stdout: STDOUT, pipes.stderr: STDERR}
         self._stdin = pipes.stdin
+        if log:
+            log.attend(poller, self._update_sources)
         self._grown: set[int] = set()
         if self.console >= 0:
             os.set_blocking(self.console, False)
@@ -135,7 +137,7 @@ class Job:
     def _deliver(self, stream: int, data: bytes) -> None:
         if self._log:
             self._log.write(stream, data, time.time_ns())
-        blocked = False
+        blocked = self._log is not None and self._log.blocked
         for client in tuple(self._clients):
             client.push(stream, data)
             blocked = blocked or client.blocked
@@ -143,8 +145,8 @@ class Job:
             self._update_sources()
 
     def _update_sources(self) -> None:
-        """Read on only while every client keeps up."""
-        blocked = any(client.blocked for client in self._clients)
+        """Read on only while the log and every client keep up."""
+        blocked = (self._log is not None and self._log.blocked) or any(client.blocked for client in self._clients)
         for fd in self._sources:
             self._poller.change(fd, None if blocked else POLLIN)
 
