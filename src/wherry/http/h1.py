@@ -1,6 +1,6 @@
 """HTTP/1.1 framing of one server connection, without IO: bytes in, events out; replies in, bytes out.
 
-h11 does the parsing; a cycle (one request and its reply) has one h11 object. This module adds what a daemon on an open
+h11 parses the heads, each in an object of its own; `body` takes the bodies apart. This adds what a daemon on an open
 port needs before h11 sees a head, what a hijack needs after it, and the writing of replies, which is trivial where
 parsing is not and would cost as much again through h11's checks:
 
@@ -20,6 +20,7 @@ from typing import NamedTuple
 import h11
 
 from wherry.errors import InvalidArgument
+from wherry.http.body import BodyFraming, FramingError
 
 HeaderList = list[tuple[str, str]]
 
@@ -69,11 +70,9 @@ class H1:
         self._head = Head("", "", {}, "1.0")
         self._chunked = False
         self._last = False
-        self._h11 = self._new_cycle()
-
-    def _new_cycle(self) -> h11.Connection:
-        # The head is complete when h11 gets it, so its own limit only bounds chunk headers and trailers.
-        return h11.Connection(h11.SERVER, max_incomplete_event_size=self._max_head + 4)
+        self._body = BodyFraming(0)
+        self._arrived: list[bytes] = []
+        self._bad: FramingError | None = None
 
     # -- receiving
 
@@ -81,38 +80,47 @@ class H1:
         """Bytes from the peer."""
         if self._in_head:
             self._raw += data
-        else:
-            self._h11.receive_data(data)
+        elif self._bad is None:
+            try:
+                self._arrived += self._body.feed(data)
+            except FramingError as error:
+                self._bad = error
 
     def feed_eof(self) -> None:
         """The peer will send nothing more."""
         self._eof = True
-        if not self._in_head:
-            self._h11.receive_data(b"")
 
     def next_event(self) -> Head | bytes | Event:
         """The next event of the table above. Raises ProtocolError; the connection must then be closed."""
-        if self._in_head:
-            if not self._head_is_complete():
-                return Event.NEED_DATA
-            self._in_head = False
-            raw = bytes(self._raw)
-            self._raw.clear()
-            self._h11.receive_data(raw)
-            if self._eof:
-                self._h11.receive_data(b"")
-        try:
-            event = _translate(self._h11.next_event())
-        except h11.RemoteProtocolError as error:
-            raise ProtocolError(str(error), error.error_status_hint) from error
-        if isinstance(event, Head):
-            self._began(event)
-        elif isinstance(event, bytes):
+        if not self._in_head:
+            return self._body_event()
+        if not self._head_is_complete():
+            return Event.NEED_DATA
+        self._in_head = False
+        head, rest = _parse(bytes(self._raw), self._max_head)
+        self._raw.clear()
+        chunked = "transfer-encoding" in head.headers
+        self._body = BodyFraming(None if chunked else int(head.headers.get("content-length", "0")))
+        self._began(head)
+        self.feed(rest)
+        return head
+
+    def _body_event(self) -> bytes | Event:
+        if self._arrived:
+            data, self._arrived = b"".join(self._arrived), []
             self.wants_continue = False
-        elif event is Event.END:
+            return data
+        if self.request_complete:
+            return Event.PAUSED if self._body.rest() else Event.NEED_DATA
+        if self._body.complete:
             self.request_complete = True
             self.wants_continue = False
-        return event
+            return Event.END
+        if self._bad is not None:
+            raise ProtocolError(str(self._bad)) from self._bad
+        if self._eof:
+            raise ProtocolError("peer closed connection without sending complete message body")
+        return Event.NEED_DATA
 
     def _began(self, head: Head) -> None:
         self._head = head
@@ -141,7 +149,7 @@ class H1:
 
     def take_rest(self) -> bytes:
         """The bytes behind the request; the framing is of no use afterwards."""
-        return bytes(self._h11.trailing_data[0])
+        return self._body.rest()
 
     # -- sending
 
@@ -180,21 +188,24 @@ class H1:
     def next_cycle(self) -> None:
         """Start over for the next request; call only when not `must_close`."""
         rest = self.take_rest()
-        self._h11 = self._new_cycle()
         self._raw = bytearray(rest)
         self._scanned = 0
         self._in_head = True
         self.request_complete = self.wants_continue = self._chunked = self._last = False
 
 
-def _translate(event: object) -> Head | bytes | Event:
-    if isinstance(event, h11.Request):
-        return _head(event)
-    if isinstance(event, h11.Data):
-        return bytes(event.data)
-    if isinstance(event, h11.EndOfMessage):
-        return Event.END
-    return Event.PAUSED if event is h11.PAUSED else Event.NEED_DATA
+def _parse(raw: bytes, limit: int) -> tuple[Head, bytes]:
+    """The head that `raw` begins with, which is complete, and what follows it."""
+    # a parser of its own for each head: nothing of one request can reach into the next
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=limit + 4)
+    parser.receive_data(raw)
+    try:
+        event = parser.next_event()
+    except h11.RemoteProtocolError as error:
+        raise ProtocolError(str(error), error.error_status_hint) from error
+    if not isinstance(event, h11.Request):
+        raise ProtocolError("malformed request head")
+    return _head(event), bytes(parser.trailing_data[0])
 
 
 def _head(event: h11.Request) -> Head:

@@ -13,7 +13,7 @@ from wherry.http.sink import Sink
 if TYPE_CHECKING:
     from wherry.http.connection import Connection
 
-_PAUSE_AT = 256 * 1024
+_PAUSE_AT = 1024 * 1024
 
 
 class Peer(NamedTuple):
@@ -135,7 +135,7 @@ class Body:
 
     def as_file(self) -> io.BufferedReader:
         """A blocking, read-only binary file for a worker thread; never read it on the event loop's thread."""
-        return io.BufferedReader(_BodyFile(self, asyncio.get_running_loop()), 128 * 1024)
+        return io.BufferedReader(_BodyFile(self, asyncio.get_running_loop()), 1024 * 1024)
 
 
 class _BodyFile(io.RawIOBase):

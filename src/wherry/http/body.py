@@ -1,0 +1,100 @@
+"""The framing of a request's body, without IO: bytes from the wire in, bytes of the body out.
+
+Strict where intermediaries could read it differently (RFC 9112 section 7): chunk sizes are hexadecimal digits and
+nothing else, lines end in CRLF, what follows a chunk is its CRLF. Extensions and trailers are skipped, within limits.
+"""
+
+import re
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n\x00]*)?\Z")
+_LINE_MAX = 4096
+_TRAILER_MAX = 64 * 1024
+
+
+class FramingError(ValueError):
+    """The body is not framed as HTTP/1.1 wants it."""
+
+
+class BodyFraming:
+    """Takes a body out of what arrives. `length` is its announced size; None when it comes in chunks."""
+
+    def __init__(self, length: int | None) -> None:
+        self._chunked = length is None
+        self._left = length or 0
+        self._raw = bytearray()
+        self._in_chunk = False
+        self._trailer = 0
+        self._in_trailer = False
+        self.complete = length == 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Bytes from the wire; returns those of the body among them. Raises FramingError."""
+        if self.complete:
+            self._raw += data
+            return []
+        if not self._chunked:
+            return self._plain(data)
+        if self._raw:
+            data = bytes(self._raw) + data
+            self._raw.clear()
+        return self._chunks(data)
+
+    def rest(self) -> bytes:
+        """What arrived behind the body, or is not understood yet."""
+        return bytes(self._raw)
+
+    def _plain(self, data: bytes) -> list[bytes]:
+        if len(data) > self._left:
+            self._raw += data[self._left :]
+            data = data[: self._left]
+        self._left -= len(data)
+        self.complete = not self._left
+        return [data] if data else []
+
+    def _chunks(self, data: bytes) -> list[bytes]:
+        found = []
+        at = 0
+        while at < len(data):
+            if self._left:
+                piece = data[at : at + self._left]
+                found.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                continue
+            line, at = self._line(data, at)
+            if line is None:
+                break
+            self._interpret(line)
+            if self.complete:
+                break
+        self._raw += data[at:]
+        return found
+
+    def _line(self, data: bytes, at: int) -> tuple[bytes | None, int]:
+        """The line that begins at `at` and where it ends; None when it is not all there."""
+        end = data.find(b"\n", at, at + _LINE_MAX)
+        if end < 0:
+            if len(data) - at >= _LINE_MAX:
+                raise FramingError("chunk header too long")
+            return None, at
+        if data[end - 1 : end] != b"\r" or end == at:
+            raise FramingError("illegal chunk header")
+        return data[at : end - 1], end + 1
+
+    def _interpret(self, line: bytes) -> None:
+        if self._in_trailer:
+            self._trailer += len(line) + 2
+            if self._trailer > _TRAILER_MAX:
+                raise FramingError("trailers too long")
+            self.complete = not line
+        elif self._in_chunk:
+            if line:
+                raise FramingError("illegal end of a chunk")
+            self._in_chunk = False
+        else:
+            match = _SIZE.match(line)
+            if match is None:
+                raise FramingError("illegal chunk header")
+            self._left = int(match.group(1), 16)
+            self._in_chunk = bool(self._left)
+            self._in_trailer = not self._left
