@@ -17,7 +17,7 @@ from harness import API, Wherryd, alternate, matching, median, pss_kib
 from wherry.runtime.client import Spawner
 
 IMAGE = "wherry-bench-busybox"
-LOG_MB, STREAM_MB = 100, 500
+LOG_MB, STREAM_MB, COPY_FILES = 100, 500, 10_000
 Rows = list[dict[str, object]]
 
 
@@ -211,6 +211,43 @@ class Bench:
         for host in (self.docker, self.wherryd.host):
             sh("docker", "-H", host, "rm", "-f", "bench-cat")
 
+    def copies(self) -> None:
+        """`docker cp` of one large file and of many small ones, in and out, same CLI on both."""
+        here = self.wherryd.root / "copies"
+        (here / "many").mkdir(parents=True)
+        (here / "large").write_bytes(os.urandom(1_000_000) * STREAM_MB)
+        for at in range(COPY_FILES):
+            directory = here / "many" / str(at % 100)
+            directory.mkdir(exist_ok=True)
+            (directory / str(at)).write_bytes(b"x" * 2000)
+        for host in (self.docker, self.wherryd.host):
+            sh("docker", "-H", host, "run", "-d", "--name", "bench-cp", "--net", "none", IMAGE, "sleep", "100000")
+        for what, name in ((f"`cp` of {STREAM_MB} MB", "large"), (f"`cp` of {COPY_FILES} files", "many")):
+            into = self.copy_times(str(here / name), "bench-cp:/tmp", None)
+            out = self.copy_times(f"bench-cp:/tmp/{name}", str(here / "out"), here / "out")
+            for direction, times in (("in", into), ("out", out)):
+                docker, wherry = median(times["docker"]) / 1000, median(times["wherry"]) / 1000
+                if name == "large":
+                    self.row(f"{what}, {direction}", STREAM_MB / docker, STREAM_MB / wherry, "MB/s", 1.3)
+                else:
+                    self.row(f"{what}, {direction}", docker, wherry, "s", 0.4)
+        for host in (self.docker, self.wherryd.host):
+            sh("docker", "-H", host, "rm", "-f", "bench-cp")
+        shutil.rmtree(here)
+
+    def copy_times(self, source: str, target: str, clear: Path | None) -> dict[str, list[float]]:
+        """Milliseconds of each run of `cp`; `clear` is a local target to remove before."""
+
+        def job(host: str) -> Callable[[], None]:
+            def run() -> None:
+                if clear is not None:
+                    subprocess.run(["rm", "-rf", str(clear)], check=True)
+                sh("docker", "-H", host, "cp", "-q", source, target)
+
+            return run
+
+        return alternate({"docker": job(self.docker), "wherry": job(self.wherryd.host)}, min(self.n, 3))
+
     def density(self) -> None:
         count = 100
         figures: dict[str, tuple[float, float]] = {}
@@ -283,6 +320,7 @@ def main() -> None:
             "exec_true",
             "logs",
             "streams",
+            "copies",
             "daemon",
             "density",
             "oci",

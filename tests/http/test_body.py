@@ -20,7 +20,7 @@ def test_chunks_in_pieces_of_any_size(step):
     assert framing.rest() == b"GET /next"
 
 
-@pytest.mark.parametrize("step", (1, 4, 5, 6, 100))
+@pytest.mark.parametrize("step", [1, 4, 5, 6, 100])
 def test_a_length(step):
     framing = BodyFraming(5)
     assert feed(framing, b"helloGET", step) == b"hello"
@@ -37,11 +37,11 @@ def test_no_body():
 
 @pytest.mark.parametrize(
     "data",
-    (
+    [
         *(b"-1\r\n", b"+5\r\nhello", b"0x5\r\nhello", b" 5\r\nhello", b"5\nhello", b"\r\n", b"g\r\n", b"5_0\r\n"),
         *(b"1" * 17 + b"\r\n", b"5\r\nhelloX\r\n", b"5\r\nhello\n", b"5;\x00\r\nhello", b"\n", b"1" * 5000),
         b"0\r\n" + (b"T: " + b"x" * 4000 + b"\r\n") * 20,
-    ),
+    ],
 )
 def test_what_is_no_chunk(data):
     with pytest.raises(FramingError):
