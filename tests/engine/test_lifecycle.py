@@ -10,7 +10,7 @@ import pytest
 from tests.engine.enginelab import Daemon, Lab, scenario
 from wherry.engine import rename, stop, top, wait
 from wherry.engine.model import RestartRule
-from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, NotModified, Unimplemented, WherryError
+from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, NotModified, WherryError
 from wherry.runtime.cgroups import open_cgroup
 
 FOREVER = ("sleep", "1000")
@@ -463,13 +463,3 @@ def names(d: Daemon, ref: str) -> list[str]:
     """What runs in the container's cgroup."""
     pids = open_cgroup(d.engine.cgroup_path(ref, d.entry(ref).record)).pids()
     return [Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids]
-
-
-@scenario
-async def test_legacy_links_are_refused_rather_than_ignored(lab: Lab) -> None:
-    async with lab.daemon() as d:
-        await d.image()
-        await d.create("true", name="db")
-        with pytest.raises(Unimplemented, match="links"):
-            await d.create("true", Links=["db:db"])
-        await d.clean()

@@ -9,7 +9,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from wherry.engine import defaults, mounts, names, storage
+from wherry.engine import defaults, links, mounts, names, storage
 from wherry.engine.containers import meta_document
 from wherry.engine.limits import check_limits
 from wherry.engine.model import (
@@ -23,7 +23,7 @@ from wherry.engine.model import (
 )
 from wherry.engine.oci import confine_without_devices
 from wherry.engine.validate import check_config, check_host_config
-from wherry.errors import InvalidArgument, NotFound, Unimplemented
+from wherry.errors import InvalidArgument, NotFound
 from wherry.failpoint import hit
 from wherry.images.config_merge import merge
 from wherry.images.store import Image
@@ -89,11 +89,13 @@ async def _create(
     image = await engine.run_blocking(_find_image, engine, config.Image, platform) if config.Image else None
     config = _merged(config, image)
     _join_targets(engine, host)
+    linked = links.resolve(engine, host)
     container_id = secrets.token_hex(32)
     _fill_defaults(engine, config, host, container_id)
     points = mounts.plan(config, host, engine.containers, str(engine.paths.data_root))
     words = [*(config.Entrypoint or []), *(config.Cmd or [])]
     name = engine.containers.reserve_name(name or names.generate(engine.containers.name_taken), container_id)
+    host.Links = links.show(engine, name, linked)
     record = Container(
         id=container_id,
         name=name,
@@ -106,6 +108,7 @@ async def _create(
         networks=networks,
         asked_macs={name: n.MacAddress for name, n in networks.items() if n.MacAddress},
         mounts=points,
+        links=linked,
         driver=engine.images.driver.name,
     )
     await _make(engine, record, image)
@@ -190,14 +193,6 @@ def _join_targets(engine: "Engine", host: HostConfig) -> None:
             host.NetworkMode = f"container:{engine.containers.lookup(host.NetworkMode.partition(':')[2]).id}"
         except NotFound:
             return  # Docker finds out at start
-    if host.Links:
-        for link in host.Links:
-            ref = link.partition(":")[0]
-            try:
-                engine.containers.lookup(ref)
-            except NotFound as error:
-                raise InvalidArgument(f"could not get container for {ref}: {error}") from None
-        raise Unimplemented("links are a legacy feature that this engine does not have: use a user-defined network")
 
 
 def _networks(

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from wherry.engine import attach, health, runtimes, sandbox, specs, storage
+from wherry.engine import attach, health, links, runtimes, sandbox, specs, storage
 from wherry.engine.containers import Entry
 from wherry.engine.joins import Joins, check_donors, resolve_joins
 from wherry.engine.log_settings import log_settings
@@ -93,6 +93,7 @@ async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaita
     record = entry.record
     storage.check_usable(engine, record)
     joins = resolve_joins(engine, record)
+    links.check(engine, record)
     sandbox.name_files(engine, record, joins)
     hit("engine.start.before_network")
     undo.append(lambda: engine.run_blocking(sandbox.remove_bundle, engine, record.id))

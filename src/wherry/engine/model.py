@@ -423,6 +423,8 @@ class Container(Struct):
     """The hardware addresses asked for, by network: the others are chosen anew at each start."""
     state: State = field(default_factory=State)
     mounts: list[MountPoint] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
+    """Legacy links: alias → id of the other container."""
     lower_dirs: list[str] = field(default_factory=list)
     """The image's layer directories, top first, as of create."""
     ports: dict[str, list[PortBinding] | None] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from wherry.engine import mounts
+from wherry.engine import links, mounts
 from wherry.engine.joins import Joins
 from wherry.engine.model import Container, EndpointSettings, PortBinding
 from wherry.engine.ports import expand
@@ -128,6 +128,7 @@ def _write_files(engine: "Engine", record: Container, endpoint: Endpoint | None)
             domainname=config.Domainname,
             addresses=[endpoint.ipv4] if endpoint and endpoint.ipv4 else [],
             extra_hosts=host.ExtraHosts or [],
+            links=links.hosts(engine, record),
             host_gateways=[endpoint.gateway] if endpoint and endpoint.gateway else [],
         ),
         "resolv.conf": resolv_conf(

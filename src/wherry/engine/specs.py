@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wherry.engine import storage
+from wherry.engine import links, storage
 from wherry.engine.containers import Entry
 from wherry.engine.joins import Joins, resolve_joins
 from wherry.engine.model import Container, ExecConfig
@@ -34,7 +34,7 @@ def _spec_input(engine: "Engine", record: Container, joins: Joins) -> ContainerS
         host_config=host,
         hostname=config.Hostname,
         domainname=config.Domainname,
-        env=list(config.Env or []),
+        env=[*links.environment(engine, record), *(config.Env or [])],
         args=[record.path, *record.args],
         cwd=config.WorkingDir,
         user=config.User,
