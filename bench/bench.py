@@ -187,9 +187,9 @@ class Bench:
         """Lines of 34 bytes. The container is named, so that `logs` finds it afterwards."""
         script = f"yes 'the quick brown fox jumps over it' | head -c {LOG_MB}000000"
         create = ("run", "--name", "bench-log", "--net", "none", IMAGE, "sh", "-c")
-        quiet = ("run", "--rm", "--net", "none", "--log-opt", "max-size=-1", IMAGE, "sh", "-c", script)
+        quiet = ("run", "--rm", "--net", "none", "--log-opt", "max-size=10g", IMAGE, "sh", "-c", script)
         self.stream(f"{LOG_MB} MB of short lines, attached run", 3, LOG_MB, "", *quiet)
-        detached = (*create[:1], "--attach", "stdin", "--log-opt", "max-size=-1", *create[1:], script)
+        detached = (*create[:1], "--attach", "stderr", "--log-opt", "max-size=10g", *create[1:], script)
         self.stream(f"{LOG_MB} MB of short lines into json-file", 8, LOG_MB, "bench-log", *detached)
         self.stream(f"`logs` of {LOG_MB} MB of short lines", 20, LOG_MB, "", "logs", "bench-log")
         self.pair(

@@ -237,3 +237,25 @@ def test_driver_none_cannot_be_read(tmp_path: Path):
         fetch(tmp_path / "log", "none")
     with pytest.raises(ValueError, match="no log driver named 'x'"):
         writer(tmp_path / "log", "x")
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_what_one_run_left_uncompressed_the_next_compresses(tmp_path: Path, driver: str):
+    path = tmp_path / "log"
+    lines = b"".join(b"line %d\n" % n for n in range(200))
+    log = writer(path, driver, Forks(), max_size=1000, max_file=1000, compress=True)
+    for line in lines.splitlines(keepends=True):
+        log.write(1, line, T0)
+    log.close()  # ends the compression that is under way
+    plain = {file.name for file in tmp_path.glob("log.[0-9]*")}
+    assert plain
+    assert not [name for name in plain if name.endswith(".gz")]
+    forks = Forks()
+    log = writer(path, driver, forks, max_size=1 << 20, max_file=1000, compress=True)
+    assert not forks
+    log.write(1, b"again\n", T0)
+    while forks:
+        forks.reap(log)
+    log.close()
+    assert {file.name for file in tmp_path.glob("log.[0-9]*")} == {f"{name}.gz" for name in plain}
+    assert fetch(path, driver, tty=True) == lines + b"again\n"

@@ -50,6 +50,7 @@ class RotatingFile:
         self._fd = -1
         self._size = 0
         self._limit = max_size
+        self._fresh = True
         self.generation = 0  # changes with every new file
         self.lost = 0
         self._discard(f"{path}.gz.tmp")
@@ -57,6 +58,9 @@ class RotatingFile:
 
     def room(self) -> int:
         """How many bytes to write before asking again, at least 1; starts a new file when this one is full."""
+        if self._fresh:  # what the last writer had no time to compress; not before there is something to write
+            self._fresh = False
+            self._start_compression()
         if self._max_size <= 0:
             return _CHUNK * 16
         if self._size >= self._limit:
