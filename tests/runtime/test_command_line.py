@@ -283,11 +283,18 @@ def test_pidfd_socket_that_nobody_listens_on(lab: Lab) -> None:
     assert "container does not exist" in lab.cli("state", lab.id).err
 
 
-def test_no_new_keyring_is_refused(lab: Lab) -> None:
+@pytest.mark.root
+@pytest.mark.parametrize("own", [True, False])
+def test_the_session_keyring_is_its_own_or_the_callers(lab: Lab, own: bool) -> None:
+    """/proc/keys names the keyrings that a process possesses."""
+    lab.process["args"] = ["sleep", "1000"]
+    lab.config["linux"]["maskedPaths"] = []
     lab.write()
-    result = lab.cli("run", "-b", str(lab.directory), "--no-new-keyring", lab.id)
-    assert result.code == 1
-    assert "--no-new-keyring is not supported" in result.err
+    create = ("create", "-b", str(lab.directory), *([] if own else ["--no-new-keyring"]), lab.id)
+    assert lab.cli(*create).code == 0
+    assert lab.cli("start", lab.id).code == 0
+    keys = lab.cli("exec", lab.id, "cat", "/proc/keys").out
+    assert (f"_ses.{lab.id}" in keys) is own
 
 
 @pytest.mark.root

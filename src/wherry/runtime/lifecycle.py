@@ -111,6 +111,7 @@ class _Child(NamedTuple):
     shares: bool  # our memory, until it executes the program
     holds_mounts: bool
     oom_score: int | None
+    new_keyring: bool
 
 
 def create(
@@ -125,6 +126,7 @@ def create(
     container_id: str | None = None,
     gate: Gate | None = None,
     no_pivot: bool = False,
+    new_keyring: bool = True,
     preserve_fds: int = 0,
     at_once: bool = False,
     hold_mounts: bool = False,
@@ -139,6 +141,7 @@ def create(
     ready BPF program; without one linux.seccomp is compiled. `warn` is told what had to be reduced. `on_cgroup` is
     called when the cgroup is made. `at_once`: init need not wait at the gate, `Created.start` only tells what became of
     it. `hold_mounts`: `Created.mounts` is a descriptor of the container's own mount namespace, which lives as long.
+    Without `new_keyring` it keeps our session keyring.
 
     The caller is its parent and must reap it. Raises StartError; nothing is left then.
     """
@@ -166,6 +169,7 @@ def create(
         at_once and _may_share(config, namespaces),
         hold_mounts and bool(namespaces.new & ns.CLONE_NEWNS),
         (config.get("process") or {}).get("oomScoreAdj"),
+        new_keyring,
     )
     try:
         if plan is not None:
@@ -552,7 +556,8 @@ def _become_init(child: _Child) -> vfork.Program:
     context.user_namespace = namespaces.user
     context.warnings += plan.warnings
     limits = init.raise_hard_limits(plan.process, context.warnings)
-    init.join_keyring(f"_ses.{child.state.container_id}", context.warnings)
+    if child.new_keyring:
+        init.join_keyring(f"_ses.{child.state.container_id}", context.warnings)
     if not namespaces.user:
         for flag, path in namespaces.joined:
             if flag != ns.CLONE_NEWPID:

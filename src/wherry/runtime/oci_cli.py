@@ -23,7 +23,7 @@ usage: wherry-runtime [global options] command [command options] [arguments...]
 
 commands:
   create [-b BUNDLE] [--console-socket PATH] [--pidfd-socket PATH] [--pid-file PATH] [--no-pivot]
-         [--preserve-fds N] ID
+         [--no-new-keyring] [--preserve-fds N] ID
   start ID                      run the program of a created container
   run [as create, -d, --keep] ID
   exec [--process FILE | options] ID COMMAND [ARG...]
@@ -205,8 +205,6 @@ def _run(arguments: list[str]) -> int:
         print(USAGE, end="")
         return 0
     values, positional = parse(rest, COMMANDS[command])
-    if values.get("no-new-keyring"):
-        raise Usage("--no-new-keyring is not supported: a container has a session keyring of its own")
     if command in _ENTERING:
         _seal(arguments)
     from wherry.runtime import oci_commands

@@ -65,11 +65,12 @@ def create(call: Call, *, foreground: bool) -> tuple[ContainerDirectory, Record,
     wants_terminal = bool((config.get("process") or {}).get("terminal"))
     _check_terminal(wants_terminal, call, foreground)
     cgroup = cgroup_of(directory.id, config)
+    keyring = not call.flag("no-new-keyring")
     directory.create()
     lock = directory.lock()
     try:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        record = Record(directory.id, 0, 0, bundle, stamp, os.geteuid(), cgroup.path, config)
+        record = Record(directory.id, 0, 0, bundle, stamp, os.geteuid(), cgroup.path, config, keyring)
         directory.save(record)
         at_once = foreground and not any((config.get("hooks") or {}).values())
         listener = None if at_once else directory.listen()
@@ -83,6 +84,7 @@ def create(call: Call, *, foreground: bool) -> tuple[ContainerDirectory, Record,
             gate=Gate(listener) if listener else None,
             at_once=at_once,
             no_pivot=call.flag("no-pivot"),
+            new_keyring=keyring,
             preserve_fds=_preserved(call),
         )
         try:
@@ -156,7 +158,7 @@ def execute(call: Call) -> int:
             seccomp_filter=None,
             cgroup=cgroup if cgroup.exists() else None,
             warn=call.log.warn,
-            container_id=directory.id,
+            container_id=directory.id if record.keyring else None,
             preserve_fds=_preserved(call),
         )
     except StartError as error:

@@ -33,6 +33,7 @@ class Record(NamedTuple):
     owner: int
     cgroup: str
     config: dict[str, Any]
+    keyring: bool = True  # it has a session keyring of its own
 
     def alive(self) -> bool:
         """Whether init still runs."""
