@@ -34,12 +34,14 @@ def wanted(entry: Entry, ran_s: int) -> bool:
 
 
 def wanted_at_boot(entry: Entry) -> bool:
-    """Whether the policy asks to start a stopped container when the engine starts."""
+    """Whether the policy asks to start a stopped container when the engine starts. A restart that was due when the
+    last engine ended is counted already, and done."""
     record = entry.record
-    policy = record.host_config.RestartPolicy.Name
-    if not record.started_before or record.state.status not in ("exited", "restarting"):
+    if record.state.status == "restarting":
+        return True
+    if not record.started_before or record.state.status != "exited":
         return False
-    return policy == "always" or (not record.manually_stopped and wanted(entry, 0))
+    return record.host_config.RestartPolicy.Name == "always" or (not record.manually_stopped and wanted(entry, 0))
 
 
 def schedule(engine: "Engine", entry: Entry, ran_s: int) -> None:
@@ -61,6 +63,12 @@ def cancel(entry: Entry) -> None:
 
 async def _restart(engine: "Engine", entry: Entry, pause_s: float) -> None:
     await asyncio.sleep(pause_s)
+    await start_again(engine, entry)
+
+
+async def start_again(engine: "Engine", entry: Entry) -> None:
+    """Start the container whose `restart_task` this is, unless it was called off. One that cannot be started stays
+    down, and says why."""
     async with entry.lock:
         if entry.status != "restarting" or entry.restart_task is not asyncio.current_task():
             return

@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from wherry.engine import health, removal, reserve, restarts, storage, update
+from wherry.engine import boot, health, removal, reserve, storage, update
 from wherry.engine.containers import Entry
 from wherry.engine.exec import PROBE
 from wherry.engine.exits import KILLED, Exit, apply_exit, handler, recorded_exit
@@ -96,10 +96,7 @@ async def restore(engine: "Engine") -> None:
     hit("engine.restore.before_reconcile")
     for line in await reconcile(engine):
         log.info("reconciled: %s", line)
-    for entry in engine.containers:
-        if restarts.wanted_at_boot(entry):
-            entry.record.state.status = "restarting"
-            restarts.schedule(engine, entry, 0)
+    boot.start_wanted(engine)
 
 
 async def _restore_one(engine: "Engine", entry: Entry) -> None:
