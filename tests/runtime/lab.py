@@ -189,14 +189,16 @@ class Lab:
         """Run a shell script in the foreground."""
         return self.run("sh", "-c", script, **more)
 
-    def create(self, *args: str) -> Result:
-        """Create; the program's output goes nowhere."""
+    def create(self, *args: str, options: tuple[str, ...] = ()) -> Result:
+        """Create, with `options` of the command; the program's output goes nowhere."""
         if args:
             self.process["args"] = list(args)
         self.write()
         with open(os.devnull, "r+b") as null:
             done = subprocess.run(
-                self.command("--log", str(self.directory / "log"), "create", "-b", str(self.directory), self.id),
+                self.command(
+                    *("--log", str(self.directory / "log"), "create", "-b", str(self.directory), *options, self.id)
+                ),
                 stdin=null,
                 stdout=null,
                 stderr=null,

@@ -287,11 +287,8 @@ def test_pidfd_socket_that_nobody_listens_on(lab: Lab) -> None:
 @pytest.mark.parametrize("own", [True, False])
 def test_the_session_keyring_is_its_own_or_the_callers(lab: Lab, own: bool) -> None:
     """/proc/keys names the keyrings that a process possesses."""
-    lab.process["args"] = ["sleep", "1000"]
     lab.config["linux"]["maskedPaths"] = []
-    lab.write()
-    create = ("create", "-b", str(lab.directory), *([] if own else ["--no-new-keyring"]), lab.id)
-    assert lab.cli(*create).code == 0
+    assert lab.create("sleep", "1000", options=() if own else ("--no-new-keyring",)).code == 0
     assert lab.cli("start", lab.id).code == 0
     keys = lab.cli("exec", lab.id, "cat", "/proc/keys").out
     assert (f"_ses.{lab.id}" in keys) is own
