@@ -128,15 +128,39 @@ def test_dial_stdio_passes_both_directions_and_the_half_close(tmp_path):
     assert done.stdout == b"WORDS"
 
 
-def test_a_broken_configuration_is_warned_of(tmp_path, monkeypatch, wherry):
-    (tmp_path / "config.json").write_text("{bad")
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{bad", "invalid character 'b' looking for beginning of object key string"),
+        ('{"a" 1}', "invalid character '1' after object key"),
+        ('{"a": 1 "b"}', "invalid character '\"' after object key:value pair"),
+        ('{"a": ["[", 2 3]}', "invalid character '3' after array element"),
+        ('{"a": }', "invalid character '}' looking for beginning of value"),
+        ('{"a": 1', "unexpected EOF"),
+        ("[]", "not an object"),
+    ],
+)
+def test_a_broken_configuration_is_warned_of(tmp_path, monkeypatch, wherry, text, complaint):
+    (tmp_path / "config.json").write_text(text)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     with FakeEngine(str(tmp_path / "engine.sock"), routes()) as engine:
         out, err, code = wherry("-H", engine.host, "ps")
     assert code == 0
     assert out
-    assert err.startswith(f"WARNING: Error loading config file: {tmp_path}/config.json: ")
-    assert err.count("\n") == 1
+    assert err == f"WARNING: Error parsing config file ({tmp_path}/config.json): {complaint}\n"
+
+
+def test_json_is_refused_without_the_json_module(tmp_path):
+    """The C scanner wants to raise an exception of a module that the CLI does not import."""
+    (tmp_path / "config.json").write_text("{bad")
+    done = subprocess.run(
+        [sys.executable, "-m", "wherry.cli.main", "--config", str(tmp_path), "context", "show"],
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("DOCKER")},
+    )
+    assert (done.stdout, done.returncode) == ("default\n", 0)
+    assert "Error parsing config file" in done.stderr
 
 
 @pytest.mark.parametrize("words", [["build", "."], ["checkpoint", "ls"], ["checkpoint"], ["bake"]])

@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import stat
+import subprocess
 import sys
 import threading
 
@@ -105,20 +106,43 @@ def test_tls_refuses_a_stranger(listener, tmp_path):
     thread.join(5)
 
 
-def test_ssh_runs_dial_stdio_on_the_other_machine(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("there", "socket", "ran"),
+    [
+        (["wherry", "docker"], "", "wherry system dial-stdio"),
+        (["docker"], "", "docker system dial-stdio"),
+        (["docker"], "/run/it's.sock", "docker --host unix:///run/it's.sock system dial-stdio"),
+    ],
+)
+def test_ssh_runs_dial_stdio_on_the_other_machine(tmp_path, monkeypatch, there, socket, ran):
+    """Wherry's, or Docker's where there is no wherry; of the socket that the host names."""
     script = tmp_path / "ssh"
     script.write_text(
-        f"#!{sys.executable}\nimport sys, os\nopen({str(tmp_path / 'args')!r}, 'w').write(' '.join(sys.argv[1:]))\n"
+        f"#!{sys.executable}\nimport sys, os\nopen({str(tmp_path / 'args')!r}, 'w').write('\\n'.join(sys.argv[1:]))\n"
         f"head = b''\nwhile b'\\r\\n\\r\\n' not in head: head += os.read(0, 1000)\nos.write(1, {PING!r})\n"
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    engine = Engine(Endpoint("ssh://me@far.example:2222"))
+    engine = Engine(Endpoint(f"ssh://me@far.example:2222{socket}"))
     engine.ping()
     engine.close()
-    words = (tmp_path / "args").read_text()
-    assert words.startswith("-l me -p 2222 ")
-    assert words.endswith("-T -- far.example wherry system dial-stdio")
+    words = (tmp_path / "args").read_text().split("\n")
+    assert words[:4] == ["-l", "me", "-p", "2222"]
+    at = words.index("far.example")
+    assert words[at - 2 : at] == ["-T", "--"]
+    (tmp_path / "bin").mkdir()
+    for name in there:
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    # The ssh server hands the words, joined, to the user's shell.
+    (tmp_path / "bin" / "sh").symlink_to("/bin/sh")
+    said = subprocess.run(
+        ["/bin/sh", "-c", " ".join(words[at + 1 :])],
+        env={"PATH": str(tmp_path / "bin")},
+        capture_output=True,
+        text=True,
+    )
+    assert said.stdout.strip() == ran
 
 
 def test_nobody_there(tmp_path):
@@ -175,14 +199,18 @@ def test_errors_have_the_engines_words(listener, reply, message):
         ("tcp://h", ("tcp", "h:2375", "")),
         ("tcp://[::1]:5/base/", ("tcp", "[::1]:5", "/base")),
         ("https://h:2376", ("tcp", "h:2376", "")),
-        ("ssh://u@h:22/ignored", ("ssh", "u@h:22", "")),
+        ("tcp://h:", ("tcp", "h:2375", "")),
+        ("unix://", ("unix", "", "")),
+        ("ssh://u@h:22/run/x.sock", ("ssh", "u@h:22", "/run/x.sock")),
     ],
 )
 def test_hosts(url, parsed):
     assert parse_host(url) == parsed
 
 
-@pytest.mark.parametrize("url", ["nope://x", "plain", ""])
+@pytest.mark.parametrize(
+    "url", ["nope://x", "plain", "", "tcp://h:x", "ssh://u:p@h", "ssh://", "ssh://u@:22", "ssh://h?x=y"]
+)
 def test_bad_hosts(url):
     with pytest.raises(ConfigError):
         parse_host(url)
@@ -229,10 +257,18 @@ def test_certificates_of_contexts_and_environment(config, monkeypatch):
     assert (os.path.basename(tls.ca), tls.cert, tls.verify) == ("ca.pem", "", False)
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
     monkeypatch.setenv("DOCKER_CERT_PATH", str(config))
+    with pytest.raises(ConfigError, match=r"^open .*/ca.pem: no such file or directory$"):
+        choose(ClientConfig(str(config)), {"host": "tcp://h:1"})
+    (config / "ca.pem").write_text("")
     (config / "cert.pem").write_text("")
     tls = choose(ClientConfig(str(config)), {"host": "tcp://h:1"}).tls
-    assert (tls.ca, tls.cert, tls.verify) == ("", str(config / "cert.pem"), True)
-    assert choose(ClientConfig(str(config)), {"host": "unix:///x"}).tls is None
+    assert (tls.ca, tls.cert, tls.key) == (str(config / "ca.pem"), str(config / "cert.pem"), "")
+    assert tls.verify
+    with pytest.raises(ConfigError, match=r"^open /nonexistent: no such file"):
+        choose(ClientConfig(str(config)), {"host": "tcp://h:1", "tlskey": "/nonexistent"})
+    monkeypatch.delenv("DOCKER_TLS_VERIFY")
+    assert choose(ClientConfig(str(config)), {"host": "tcp://h:1"}).tls is None
+    assert not choose(ClientConfig(str(config)), {"host": "tcp://h:1", "tls": True}).tls.verify
 
 
 def test_bytes_that_are_no_text_are_replaced_one_by_one():

@@ -43,13 +43,14 @@ INSPECT_FORMAT = Flag("format", "string", INSPECT_FORMAT_HELP, short="f")
 
 
 class Command:
-    """One command. `usage` is what follows its name in the usage line; `least` and `most` bound its arguments.
+    """One command. `usage` is what follows its name in the usage line; `least` and `most` bound its arguments; `long`
+    is what its help says instead of the summary.
 
     `run(session, parsed)` returns the exit code. `interspersed` is false where everything after the first argument
     belongs to somebody else (`run`, `create`, `exec`).
     """
 
-    __slots__ = ("flags", "interspersed", "least", "most", "run", "usage")
+    __slots__ = ("flags", "interspersed", "least", "long", "most", "run", "usage")
 
     def __init__(
         self,
@@ -60,9 +61,10 @@ class Command:
         least: int = 0,
         most: int | None = None,
         interspersed: bool = True,
+        long: str = "",
     ) -> None:
         self.usage, self.run, self.flags = usage, run, flags
-        self.least, self.most, self.interspersed = least, most, interspersed
+        self.least, self.most, self.interspersed, self.long = least, most, interspersed, long
 
     def parse(self, path: str, arguments: Sequence[str]) -> Parsed:
         """Parse the command line of the command called `path` ("wherry ps"); raises StatusError or HelpRequested."""

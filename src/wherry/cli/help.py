@@ -15,21 +15,29 @@ if TYPE_CHECKING:
     from wherry.cli.registry import Entry
 
 
+# What cobra gives the column of names: 11 and a space.
+_COLUMN = 11
+
+
 def render(words: Sequence[str], global_flags: Iterable[Flag]) -> str:
-    """The help of the command or group named by `words`; of the whole program when empty."""
+    """The help of the command or group named by `words`; of the whole program when empty. Raises StatusError."""
     if not words:
         return _program(global_flags)
-    name = " ".join(words[:2]) if " ".join(words[:2]) in BY_NAME else words[0]
+    depth = 2 if words[0] in GROUPS and " ".join(words[:2]) in BY_NAME else 1
+    name = " ".join(words[:depth])
+    if name not in BY_NAME and name not in GROUPS:
+        raise StatusError(f"unknown help topic: {' '.join(words)}")
+    if words[depth:]:
+        raise StatusError(f"unknown help topic: {' '.join(words[depth:])}")
     if name in BY_NAME:
-        return _command(name, BY_NAME[name])
-    if name in GROUPS:
-        return _group(name)
-    raise StatusError(f"unknown help topic: {' '.join(words)}")
+        entry = BY_NAME[name]
+        return _command(entry.path if len(words) == 2 else name, entry)
+    return _group(name)
 
 
 def _command(name: str, entry: Entry) -> str:
     command = entry.load()
-    parts = [f"Usage:  wherry {name} {command.usage}".rstrip(), entry.summary]
+    parts = [f"Usage:  wherry {name} {command.usage}".rstrip(), command.long or entry.summary]
     if len(entry.aliases) > 1:
         parts.append("Aliases:\n  " + ", ".join(f"wherry {alias}" for alias in entry.aliases))
     if flags := _flags(command.flags):
@@ -40,7 +48,7 @@ def _command(name: str, entry: Entry) -> str:
 def _group(name: str) -> str:
     rows = [
         (entry.path.partition(" ")[2], entry.summary)
-        for entry in COMMANDS
+        for entry in sorted(COMMANDS, key=lambda entry: entry.path)
         if entry.path.startswith(f"{name} ") and entry.path not in HIDDEN
     ]
     return (
@@ -49,21 +57,20 @@ def _group(name: str) -> str:
     )
 
 
-def _rows(rows: Sequence[tuple[str, str]], width: int = 0) -> str:
-    width = width or max(len(name) for name, _ in rows)
-    return "\n".join(f"  {name:{width}}   {summary}" for name, summary in rows)
+def _rows(rows: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"  {name:{_COLUMN}} {summary}" for name, summary in rows)
 
 
 def _program(global_flags: Iterable[Flag]) -> str:
     short = {alias: entry.summary for entry in COMMANDS for alias in entry.aliases if " " not in alias}
-    rest = sorted((name, text) for name, text in short.items() if name not in COMMON)
-    sections = (
+    rest = sorted((name, text) for name, text in short.items() if name not in (*COMMON, *HIDDEN))
+    sections = [
         ("Common Commands", [(name, short[name]) for name in COMMON]),
         ("Management Commands", sorted(GROUPS.items())),
-        ("Commands", rest),
-    )
-    width = max(len(name) for name in (*short, *GROUPS))
-    listed = "\n\n".join(f"{title}:\n{_rows(rows, width)}" for title, rows in sections)
+    ]
+    if not os.environ.get("DOCKER_HIDE_LEGACY_COMMANDS"):
+        sections.append(("Commands", rest))
+    listed = "\n\n".join(f"{title}:\n{_rows(rows)}" for title, rows in sections)
     return (
         "Usage:  wherry [OPTIONS] COMMAND\n\nA container engine you can pip install\n\n"
         f"{listed}\n\nGlobal Options:\n{_flags(global_flags)}\n\n"

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
+    from wherry.cli.flags import Parsed
+
 _USAGE = "wherry [OPTIONS] COMMAND [ARG...]"
+_LOG_LEVELS = ("panic", "fatal", "error", "warn", "warning", "info", "debug", "trace")
 _CERTIFICATES = os.path.join(os.environ.get("HOME", "/root"), ".docker")
 GLOBAL_FLAGS = (
     Flag("config", "string", "Location of client config files", shown=f'"{_CERTIFICATES}"'),
@@ -27,7 +30,7 @@ GLOBAL_FLAGS = (
         'set with "docker context use")', short="c",
     ),
     Flag("debug", "bool", "Enable debug mode", short="D"),
-    Flag("host", "list", "Daemon socket to connect to", short="H"),
+    Flag("host", "list", "Daemon socket to connect to", short="H", word="string"),
     Flag(
         "log-level", "string", 'Set the logging level ("debug", "info", "warn", "error", "fatal")', short="l",
         default="info", shown='"info"',
@@ -72,24 +75,43 @@ def run(arguments: Sequence[str]) -> int:
 def _dispatch(arguments: Sequence[str]) -> int:
     try:
         parsed = FlagSet(GLOBAL_FLAGS, interspersed=False).parse(arguments)
+        flags = _global_values(parsed)
     except FlagError as error:
-        raise StatusError(f"{error}\n\nUsage:  {_USAGE}\n\nRun 'wherry --help' for more information", 125) from None
-    except HelpRequested:
-        return _help([])
-    if parsed["version"]:
+        raise usage_error(error, "wherry", _USAGE) from None
+    except HelpRequested as request:
+        write_all(2, request.notice.encode())
+        return show_help([])
+    words = parsed.arguments
+    if not words and parsed["version"]:
         from wherry import __version__
 
         write_all(1, f"Wherry version {__version__}\n".encode())
         return 0
-    words = parsed.arguments
     if not words or words[0] == "help":
-        return _help(words[1:], 1 if words else 2)
+        return show_help(words[1:], 1 if words else 2)
+    if words[0].startswith("__complete"):
+        from wherry.cli.completion.complete import answer
+
+        return answer(words[1:], GLOBAL_FLAGS)
+    return _command(words, flags)
+
+
+def _global_values(parsed: Parsed) -> dict[str, object]:
+    """The global flags that were given; raises FlagError, or StatusError for a log level that is none."""
     flags = {name: parsed[name] for name in parsed.changed}
     if "host" in flags:
-        if len(flags["host"]) > 1:
-            raise StatusError("specify only one -H")
-        flags["host"] = flags["host"][0]
-    return _command(words, flags)
+        first, *others = flags["host"]
+        if others:
+            raise FlagError(f'invalid argument "{others[0]}" for "-H, --host" flag: specify only one -H')
+        flags["host"] = first
+    if flags.get("log-level", "info") not in _LOG_LEVELS:
+        raise StatusError(f"Unable to parse logging level: {flags['log-level']}")
+    return flags
+
+
+def usage_error(error: FlagError, path: str, usage: str) -> StatusError:
+    """What cannot be parsed, with the usage line."""
+    return StatusError(f"{error}\n\nUsage:  {usage}\n\nRun '{path} --help' for more information", 125)
 
 
 def _command(words: Sequence[str], flags: dict[str, object]) -> int:
@@ -97,14 +119,16 @@ def _command(words: Sequence[str], flags: dict[str, object]) -> int:
     name = " ".join(words[:depth])
     entry = BY_NAME.get(name)
     if entry is None:
-        return _no_command(words)
-    path = f"wherry {name}"
+        from wherry.cli.unknown import no_command
+
+        return no_command(words, GLOBAL_FLAGS, _USAGE)
+    path = f"wherry {entry.path if depth == 2 else name}"
     command = entry.load()
     try:
         parsed = command.parse(path, words[depth:])
     except HelpRequested as request:
         write_all(1, request.notice.encode())
-        return _help(words[:depth])
+        return show_help(words[:depth])
     session = Session(flags, path)
     try:
         return command.run(session, parsed)
@@ -112,31 +136,8 @@ def _command(words: Sequence[str], flags: dict[str, object]) -> int:
         session.close()
 
 
-def _no_command(words: Sequence[str]) -> int:
-    if words[0] in GROUPS and (len(words) == 1 or words[1] in ("--help", "-h")):
-        return _help(words[:1], 2 if len(words) == 1 else 1)
-    _refuse_missing(words)
-    if words[0] not in GROUPS:
-        raise StatusError(f"wherry: unknown command: wherry {words[0]}\n\nRun 'wherry --help' for more information")
-    path = f"wherry {words[0]}"
-    raise StatusError(
-        f"wherry: unknown command: {path} {words[1]}\n\nUsage:  {path}\n\nRun '{path} --help' for more information"
-    )
-
-
-def _refuse_missing(words: Sequence[str]) -> None:
-    """Raise StatusError for a command that Docker has and this CLI has not."""
-    from wherry.cli.docker_commands import NAMES
-
-    for name in (" ".join(words[:2]), words[0]):
-        if name in NAMES or any(known.startswith(f"{name} ") for known in NAMES if name not in GROUPS):
-            raise StatusError(
-                f"wherry: '{name}' is a Docker command that wherry does not have yet\n\n"
-                "See docs/compatibility.md for what there is, or run 'wherry --help'"
-            )
-
-
-def _help(words: Sequence[str], fd: int = 1) -> int:
+def show_help(words: Sequence[str], fd: int = 1) -> int:
+    """Write the help of what `words` name to a descriptor; returns 0."""
     from wherry.cli.help import render
 
     write_all(fd, render(words, GLOBAL_FLAGS).encode())

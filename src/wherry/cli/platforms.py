@@ -10,20 +10,80 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm"}
-_SYSTEMS = ("linux", "windows", "darwin", "freebsd")
+_ARCHITECTURES = {
+    "i386": ("386", ""), "x86_64": ("amd64", None), "x86-64": ("amd64", None), "aarch64": ("arm64", None),
+    "armhf": ("arm", "v7"), "armel": ("arm", "v6"),
+}  # fmt: skip
+_KNOWN_SYSTEMS = frozenset(
+    (
+        "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux", "nacl", "netbsd",
+        "openbsd", "plan9", "solaris", "windows", "zos",
+    )
+)  # fmt: skip
+_KNOWN_ARCHITECTURES = frozenset(
+    (
+        "386", "amd64", "amd64p32", "arm", "armbe", "arm64", "arm64be", "ppc64", "ppc64le", "loong64", "mips",
+        "mipsle", "mips64", "mips64le", "mips64p32", "mips64p32le", "ppc", "riscv", "riscv64", "s390", "s390x",
+        "sparc", "sparc64", "wasm",
+    )
+)  # fmt: skip
+_SHORT_VARIANTS = {("arm", v): f"v{v}" for v in "5678"} | {("arm64", "8"): ""}
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+_SYSTEM_RULE = '"^([A-Za-z0-9_-]+)(?:\\\\(([A-Za-z0-9_.%-]*)((?:\\\\+[A-Za-z0-9_.%-]+)*)\\\\))?$"'
 
 
 def parse(text: str) -> list[str]:
     """[os, architecture, perhaps variant]; what is missing comes from this machine. Raises StatusError."""
-    parts = text.split("/")
-    if len(parts) > 3 or not all(part and part.replace("_", "").replace("-", "").isalnum() for part in parts):
-        raise StatusError(f'"{text}": cannot parse platform specifier: invalid argument')
-    machine = os.uname().machine
-    if len(parts) == 1:
-        parts = [parts[0], machine] if parts[0] in _SYSTEMS else ["linux", parts[0]]
-    parts[1] = _ARCHITECTURES.get(parts[1], parts[1])
-    return parts
+    from wherry.cli.goquote import quote
+
+    parts = text.split("/", 3)
+    if "*" in text:
+        raise StatusError(f"{quote(text)}: wildcards not yet supported: invalid argument")
+    for part in parts:
+        _check(part, text, first=part is parts[0])
+    system = _system(parts[0])
+    if len(parts) == 1 and system not in _KNOWN_SYSTEMS:
+        architecture, _ = _architecture(parts[0], "")
+        if architecture not in _KNOWN_ARCHITECTURES:
+            raise StatusError(f"{quote(text)}: unknown operating system or architecture: invalid argument")
+        return ["linux", architecture]
+    if len(parts) > 3:
+        raise StatusError(f"{quote(text)}: cannot parse platform specifier: invalid argument")
+    named = parts[1] if len(parts) > 1 else os.uname().machine
+    architecture, variant = _architecture(named, parts[2] if len(parts) > 2 else "")
+    if len(parts) < 3 and variant == "v7":
+        variant = ""
+    if len(parts) == 3 and architecture == "arm64":
+        variant = variant or "v8"
+    return [system, architecture, variant] if variant else [system, architecture]
+
+
+def _check(part: str, whole: str, *, first: bool) -> None:
+    from wherry.cli.goquote import quote
+
+    name, bracket, version = part.partition("(") if first else (part, "", "")
+    letters = _LETTERS if first else _LETTERS | {"."}
+    if name and set(name) <= letters and (not bracket or version.endswith(")")):
+        return
+    kind, rule = "component", 'platform specifier component must match "^[A-Za-z0-9_.-]+$"'
+    if first:
+        kind, rule = "OS component", f"OSAndVersion specifier component must match {_SYSTEM_RULE}"
+    raise StatusError(f"{quote(part)} is an invalid {kind} of {quote(whole)}: {rule}: invalid argument")
+
+
+def _system(text: str) -> str:
+    name = text.partition("(")[0].lower()
+    return "darwin" if name == "macos" else name
+
+
+def _architecture(text: str, variant: str) -> tuple[str, str]:
+    name, variant = text.lower(), variant.lower()
+    name, fixed = _ARCHITECTURES.get(name, (name, None))
+    variant = variant if fixed is None else fixed
+    variant = _SHORT_VARIANTS.get((name, variant), variant)
+    if (name, variant) in (("amd64", "v1"), ("arm64", "v8")):
+        variant = ""
+    return name, variant
 
 
 def as_json(text: str) -> str:

@@ -29,6 +29,9 @@ class Entry:
 
 COMMANDS = (
     Entry("builder prune", "prune", "builder", "Remove build cache"),
+    Entry("completion bash", "completion", "bash", "Generate the autocompletion script for bash"),
+    Entry("completion fish", "completion", "fish", "Generate the autocompletion script for fish"),
+    Entry("completion zsh", "completion", "zsh", "Generate the autocompletion script for zsh"),
     Entry(
         "container attach", "attach", "attach",
         "Attach local standard input, output, and error streams to a running container", "container attach, attach",
@@ -91,9 +94,17 @@ COMMANDS = (
         "container wait", "lifecycle", "wait", "Block until one or more containers stop, then print their exit codes",
         "container wait, wait",
     ),
+    Entry("context create", "context", "create", "Create a context"),
+    Entry(
+        "context export", "context", "export", "Export a context to a tar archive FILE or a tar stream on STDOUT."
+    ),
+    Entry("context import", "context", "import", "Import a context from a tar or zip file"),
     Entry("context inspect", "context", "inspect", "Display detailed information on one or more contexts"),
     Entry("context ls", "context", "ls", "List contexts", "context ls, context list"),
+    Entry("context rm", "context", "rm", "Remove one or more contexts", "context rm, context remove"),
     Entry("context show", "context", "show", "Print the name of the current context"),
+    Entry("context update", "context", "update", "Update a context"),
+    Entry("context use", "context", "use", "Set the current docker context"),
     Entry("image from-host", "from_host", "from-host", "Make an image out of programs of this host"),
     Entry("image history", "history", "history", "Show the history of an image", "image history, history"),
     Entry(
@@ -130,6 +141,7 @@ COMMANDS = (
 
 GROUPS = {
     "builder": "Manage builds",
+    "completion": "Generate the autocompletion script for the specified shell",
     "container": "Manage containers",
     "context": "Manage contexts",
     "image": "Manage images",

@@ -73,7 +73,8 @@ class Session:
             from wherry.client.engine import Engine
             from wherry.client.errors import ConnectionFailed
 
-            engine = Engine(self.endpoint, os.environ.get("DOCKER_API_VERSION", ""), "wherry/0.1.0 (linux)")
+            version = os.environ.get("DOCKER_API_VERSION", "").removeprefix("v")
+            engine = Engine(self.endpoint, version, "wherry/0.1.0 (linux)", self._custom_headers())
             if self.endpoint.is_default and self.flags.get("autostart", True):
                 try:
                     engine.reach()
@@ -83,6 +84,15 @@ class Session:
                     start_engine(self.endpoint, self.err)
             self._engine = engine
         return self._engine
+
+    def _custom_headers(self) -> dict[str, str]:
+        """What the settings add to every request, or DOCKER_CUSTOM_HEADERS instead. Raises StatusError."""
+        if given := os.environ.get("DOCKER_CUSTOM_HEADERS"):
+            from wherry.cli.options.simple import custom_headers
+
+            return custom_headers(given)
+        headers = self.config.settings.get("HttpHeaders")
+        return headers if isinstance(headers, dict) else {}
 
     def close(self) -> None:
         if self._engine:

@@ -28,13 +28,28 @@ class ClientConfig:
             self._settings = self._read_settings()
         return self._settings
 
+    @property
+    def path(self) -> str:
+        """The file of the settings."""
+        return os.path.join(self.directory, "config.json")
+
     def _read_settings(self) -> dict[str, Any]:
         """{} with a warning, as Docker does, when the file can't be read: root's, with HOME kept by sudo."""
         try:
-            return _read_json(os.path.join(self.directory, "config.json")) or {}
+            return _read_json(self.path) or {}
         except ConfigError as error:
-            os.write(2, f"WARNING: Error loading config file: {error}\n".encode("utf-8", "surrogateescape"))
+            text = str(error)
+            if text.startswith("parsing "):
+                text = text.removeprefix(f"parsing {self.path}: ").replace("end of JSON input", "EOF")
+                text = f"Error parsing config file ({self.path}): {text}"
+            else:
+                text = f"Error loading config file: {text}"
+            os.write(2, f"WARNING: {text}\n".encode("utf-8", "surrogateescape"))
             return {}
+
+    def read_again(self) -> dict[str, Any]:
+        """The settings as they are in the file now; raises ConfigError rather than to leave something out."""
+        return _read_json(self.path) or {}
 
     def text(self, key: str) -> str:
         """A setting that is a string, such as psFormat or detachKeys; "" when unset."""
@@ -43,24 +58,27 @@ class ClientConfig:
 
     def context(self, name: str) -> dict[str, Any]:
         """The stored metadata of one context; raises ConfigError with Docker's words when there is none."""
-        found = _read_json(os.path.join(self.directory, "contexts", "meta", context_id(name), "meta.json"))
+        path = os.path.join(self.directory, "contexts", "meta", context_id(name), "meta.json")
+        try:
+            found = _read_json(path)
+        except ConfigError as error:
+            raise ConfigError(f'context "{name}": {error}') from None
         if found is None:
-            raise ConfigError(
-                f'context "{name}": context not found: open '
-                f"{os.path.join(self.directory, 'contexts', 'meta', context_id(name), 'meta.json')}: "
-                "no such file or directory"
-            )
+            raise ConfigError(f'context "{name}": context not found: open {path}: no such file or directory')
         return found
 
     def contexts(self) -> list[dict[str, Any]]:
-        """The metadata of every stored context, by name."""
+        """The metadata of every stored context, in no order; raises ConfigError when one can't be read."""
         top = os.path.join(self.directory, "contexts", "meta")
         try:
             names = os.listdir(top)
         except FileNotFoundError:
             return []
-        found = [_read_json(os.path.join(top, name, "meta.json")) for name in names]
-        return sorted((each for each in found if each), key=lambda each: str(each.get("Name", "")))
+        try:
+            found = [_read_json(os.path.join(top, name, "meta.json")) for name in names]
+        except ConfigError as error:
+            raise ConfigError(f"failed to read metadata: {error}") from None
+        return [each for each in found if each]
 
     def context_tls(self, name: str) -> str:
         """The directory with a context's certificates; "" when it has none."""
@@ -86,11 +104,15 @@ def _read_json(path: str) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+        raise ConfigError(f"open {path}: {(error.strerror or '').lower()}") from error
+    if not data.strip():
+        return {}
     from wherry.client.jsontext import loads
 
     try:
         value = loads(data)
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return value if isinstance(value, dict) else None
+        raise ConfigError(f"parsing {path}: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"parsing {path}: not an object")
+    return value

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wherry.client.config import ClientConfig
 
 DEFAULT_HOST = "unix:///run/wherry.sock"
+_BARE = {"unix://": "", "tcp://": "tcp://localhost:2375"}
 
 
 class TLSFiles:
@@ -50,22 +51,43 @@ def parse_host(url: str) -> tuple[str, str, str]:
         raise ConfigError(f"unable to parse docker host `{url}`")
     if scheme in ("http", "https"):
         scheme = "tcp"
-    if scheme not in ("unix", "tcp", "ssh"):
-        raise ConfigError(f"invalid bind address format: {url}")
-    base_path = ""
-    if scheme == "tcp":
-        address, slash, base_path = address.partition("/")
-        base_path = (slash + base_path).rstrip("/")
-        if ":" not in address.rpartition("]")[2]:
-            address += ":2375"
+    if scheme == "unix":
+        return scheme, address, ""
     if scheme == "ssh":
-        address = address.partition("/")[0]
-    return scheme, address, base_path
+        return _parse_ssh(url, address)
+    if scheme != "tcp":
+        raise ConfigError(f"invalid bind address format: {url}")
+    address, slash, base_path = address.partition("/")
+    host, colon, port = address.rpartition(":")
+    if not colon or "]" in port:
+        host, port = address, ""
+    if port and not (port.isdigit() and port.isascii()):
+        raise ConfigError(f'parse "{url}": invalid port ":{port}" after host')
+    return scheme, f"{host}:{port or 2375}", (slash + base_path).rstrip("/")
+
+
+def _parse_ssh(url: str, address: str) -> tuple[str, str, str]:
+    """The path is that of the engine's socket on the other machine, "" for the usual one."""
+    address, _, query = address.partition("?")
+    address, slash, path = address.partition("/")
+    user, _, host = address.rpartition("@")
+    reason = ""
+    if ":" in user:
+        reason = "plain-text password is not supported"
+    elif not host.partition(":")[0]:
+        reason = "hostname is empty"
+    elif query:
+        reason = f'query parameters are not allowed: "{query}"'
+    if reason:
+        raise ConfigError(f"ssh host connection is not valid: invalid SSH URL: {reason}")
+    return "ssh", address, (slash + path).rstrip("/")
 
 
 def normalise_host(text: str) -> str:
     """What -H accepts beyond full URLs: bare paths are unix sockets, bare host:port is tcp."""
     text = text.strip()
+    if text in _BARE:
+        return _BARE[text] or DEFAULT_HOST
     if "://" in text:
         return text
     if text.startswith("/"):
@@ -78,35 +100,43 @@ def choose(config: ClientConfig, flags: dict[str, Any]) -> Endpoint:
     host, name = flags.get("host") or "", flags.get("context") or ""
     if host and name:
         raise ConfigError("conflicting options: cannot specify both --host and --context")
-    name = name or _context_name(config, host)
+    name = name or current_context(config, flags)
     if name == "default":
-        return _default(flags, host or os.environ.get("DOCKER_HOST") or "")
+        return _default(config, flags, host or os.environ.get("DOCKER_HOST") or "")
     return _from_context(config, name)
 
 
-def _context_name(config: ClientConfig, host: str) -> str:
-    if host or os.environ.get("DOCKER_HOST"):
+def current_context(config: ClientConfig, flags: dict[str, Any]) -> str:
+    """The name of the context in use; none such need be stored."""
+    if flags.get("context"):
+        return str(flags["context"])
+    if flags.get("host") or os.environ.get("DOCKER_HOST"):
         return "default"
     return os.environ.get("DOCKER_CONTEXT") or config.text("currentContext") or "default"
 
 
-def _default(flags: dict[str, Any], host: str) -> Endpoint:
+def _default(config: ClientConfig, flags: dict[str, Any], host: str) -> Endpoint:
     url = normalise_host(host) if host else DEFAULT_HOST
-    endpoint = Endpoint(url, tls=_tls_files(flags) if url.startswith(("tcp:", "https:")) else None)
+    endpoint = Endpoint(url, tls=_tls_files(config, flags))
     endpoint.is_default = not host
     return endpoint
 
 
-def _tls_files(flags: dict[str, Any]) -> TLSFiles | None:
-    verify = bool(flags.get("tlsverify")) or bool(os.environ.get("DOCKER_TLS_VERIFY"))
-    if not (verify or flags.get("tls") or os.environ.get("DOCKER_TLS")):
+def _tls_files(config: ClientConfig, flags: dict[str, Any]) -> TLSFiles | None:
+    """The files that the TLS flags and variables name; what nobody named may be missing, but for the authority's."""
+    verify = bool(flags["tlsverify"] if "tlsverify" in flags else os.environ.get("DOCKER_TLS_VERIFY"))
+    wanted = flags["tls"] if "tls" in flags else os.environ.get("DOCKER_TLS")
+    if not (verify or wanted or "tlsverify" in flags):
         return None
-    directory = os.environ.get("DOCKER_CERT_PATH") or os.path.join(os.environ.get("HOME", "/root"), ".docker")
+    directory = os.environ.get("DOCKER_CERT_PATH") or config.directory
 
     def file(flag: str, name: str) -> str:
-        named = flags.get(flag)
-        path = named or os.path.join(directory, name)
-        return path if named or os.path.exists(path) else ""
+        path = str(flags.get(flag) or os.path.join(directory, name))
+        if not os.path.exists(path):
+            if not flags.get(flag) and name != "ca.pem":
+                return ""
+            raise ConfigError(f"open {path}: no such file or directory")
+        return path
 
     return TLSFiles(file("tlscacert", "ca.pem"), file("tlscert", "cert.pem"), file("tlskey", "key.pem"), verify)
 
@@ -122,5 +152,5 @@ def _from_context(config: ClientConfig, name: str) -> Endpoint:
         present = [path if os.path.exists(path) else "" for path in paths]
         tls = TLSFiles(present[0], present[1], present[2], not docker.get("SkipTLSVerify"))
     if not host:
-        return _default({}, "")
+        return _default(config, {}, "")
     return Endpoint(host, context=name, tls=tls)

@@ -37,18 +37,24 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 class Engine:
-    """A client of the engine at `endpoint`. `version` pins the API version.
+    """A client of the engine at `endpoint`. `version` pins the API version; `headers` go with every request.
 
     Otherwise requests are made with the newest version we know, and the first reply, whose header names the engine's
     own, settles which one it is from then on: no request is spent on asking. An engine that is older refuses the first
     one (400, nothing done), which is then repeated.
     """
 
-    def __init__(self, endpoint: Endpoint, version: str = "", user_agent: str = "wherry") -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        version: str = "",
+        user_agent: str = "wherry",
+        headers: dict[str, str] | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self.pinned = version
         self._version = version
-        self._user_agent = user_agent
+        self._always = {**(headers or {}), "User-Agent": user_agent}
         self._idle: list[Connection] = []
         self._open: list[Connection] = []
 
@@ -220,11 +226,12 @@ class Engine:
     def _target(self, path: str, query: Query) -> str:
         listed = query.items() if isinstance(query, dict) else query or ()
         pairs = "&".join(f"{key}={quote(value, ' ').replace(' ', '+')}" for key, value in listed)
-        return f"{self.endpoint.base_path}{path}" + (f"?{pairs}" if pairs else "")
+        base = self.endpoint.base_path if self.endpoint.scheme == "tcp" else ""
+        return f"{base}{path}" + (f"?{pairs}" if pairs else "")
 
     def _headers(self, extra: dict[str, str] | None) -> dict[str, str]:
         host = "api.moby.localhost" if self.endpoint.scheme != "tcp" else self.endpoint.address
-        return {"Host": host, "User-Agent": self._user_agent, **(extra or {})}
+        return {"Host": host, **self._always, **(extra or {})}
 
     def _roundtrip(
         self,

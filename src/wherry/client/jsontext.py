@@ -52,13 +52,48 @@ _quote = _make_quoter()
 
 
 def decode(text: str, start: int = 0) -> tuple[Any, int]:
-    """The value that begins at or after `start`, and the index after it. Raises ValueError."""
+    """The value that begins at or after `start`, and the index after it. Raises ValueError in encoding/json's words."""
     while start < len(text) and text[start] in _WHITESPACE:
         start += 1
     try:
         return _scan(text, start)
-    except StopIteration:
-        raise ValueError(_complaint(text, start)) from None
+    except StopIteration as stop:
+        raise ValueError(_complaint(text, stop.value, "looking for beginning of value")) from None
+    except SystemError:  # the scanner means to raise an error of json.decoder, which is not imported
+        import json.decoder  # noqa: F401 - for the scanner to find
+
+        return decode(text, start)
+    except ValueError as error:
+        raise ValueError(_translated(text, error)) from None
+
+
+def _translated(text: str, error: Any) -> str:
+    """A JSONDecodeError in Go's words."""
+    reason: str = error.msg
+    if reason.startswith(("Expecting property name", "Illegal trailing comma")):
+        return _complaint(text, error.pos, "looking for beginning of object key string")
+    if reason.startswith("Expecting ':'"):
+        return _complaint(text, error.pos, "after object key")
+    if reason.startswith("Expecting ','"):
+        return _complaint(text, error.pos, f"after {_enclosing(text, error.pos)}")
+    return "unexpected end of JSON input" if reason.startswith("Unterminated") else str(error)
+
+
+def _enclosing(text: str, end: int) -> str:
+    """What a comma would separate at `end`."""
+    open_ones: list[str] = []
+    quoted = escaped = False
+    for character in text[:end]:
+        if quoted:
+            quoted = escaped or character != '"'
+            escaped = character == "\\" and not escaped
+        elif character == '"':
+            quoted = True
+        elif character in "[{":
+            open_ones.append(character)
+        elif character in "]}":
+            open_ones.pop()
+    return "array element" if open_ones and open_ones[-1] == "[" else "object key:value pair"
 
 
 def loads(data: str | bytes | bytearray) -> Any:
@@ -70,10 +105,10 @@ def loads(data: str | bytes | bytearray) -> Any:
     return value
 
 
-def _complaint(text: str, start: int) -> str:
-    if start >= len(text):
+def _complaint(text: str, at: int, where: str) -> str:
+    if at >= len(text):
         return "unexpected end of JSON input"
-    return f"invalid character {text[start]!r} looking for beginning of value"
+    return f"invalid character {text[at]!r} {where}"
 
 
 def quote(text: str, *, html: bool = True) -> str:

@@ -192,13 +192,12 @@ def _tls_context(endpoint: Endpoint) -> Any:
 
 
 def _connect_ssh(endpoint: Endpoint) -> Stream:
-    """Talk to `wherry system dial-stdio` on the other machine through the user's own ssh."""
+    """Talk to the engine on the other machine through the user's own ssh and `system dial-stdio` there."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
     user, _, rest = endpoint.address.rpartition("@")
     host, _, port = rest.partition(":")
-    remote = os.environ.get("WHERRY_SSH_COMMAND", "wherry system dial-stdio")
     arguments = ["ssh", *(["-l", user] if user else []), *(["-p", port] if port else []), "-o", "ConnectTimeout=30"]
-    arguments += ["-T", "--", host, *remote.split()]
+    arguments += ["-T", "--", host, *_remote_command(endpoint.base_path)]
     actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0), (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1)]
     try:
         os.posix_spawnp("ssh", arguments, os.environ, file_actions=actions)
@@ -207,3 +206,15 @@ def _connect_ssh(endpoint: Endpoint) -> Stream:
     finally:
         theirs.close()
     return Stream(ours)
+
+
+def _remote_command(socket_path: str) -> list[str]:
+    """What runs over there: wherry, or docker where there is no wherry."""
+    if given := os.environ.get("WHERRY_SSH_COMMAND"):
+        return given.split()
+    from shlex import quote
+
+    options = f"--host {quote(f'unix://{socket_path}')} " if socket_path else ""
+    command = "system dial-stdio"
+    script = f"if command -v wherry >/dev/null; then exec wherry {options}{command}; fi; exec docker {options}{command}"
+    return ["sh", "-c", quote(script)]

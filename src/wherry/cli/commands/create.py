@@ -45,9 +45,23 @@ def prepare(session: Session, parsed: Parsed) -> dict[str, Any]:
     from wherry.cli.options.create_body import build
 
     try:
-        return build(parsed, parsed.arguments[0], parsed.arguments[1:])
+        return build(parsed, parsed.arguments[0], parsed.arguments[1:], _proxies(session))
     except StatusError as error:
         raise with_help(session, str(error), error.code) from None
+
+
+def _proxies(session: Session) -> dict[str, str]:
+    """The variables that the client's settings want in containers of this engine."""
+    configured = session.config.settings.get("proxies")
+    if not isinstance(configured, dict):
+        return {}
+    chosen = configured.get(session.endpoint.url, configured.get("default")) or {}
+    found = {}
+    for key, name in (("httpProxy", "HTTP_PROXY"), ("httpsProxy", "HTTPS_PROXY"), ("noProxy", "NO_PROXY"),
+                      ("ftpProxy", "FTP_PROXY"), ("allProxy", "ALL_PROXY")):  # fmt: skip
+        if value := chosen.get(key):
+            found.update({name: value, name.lower(): value})
+    return found
 
 
 def create(session: Session, parsed: Parsed, body: dict[str, Any], meanwhile: Callable[[], None] | None = None) -> str:
@@ -85,8 +99,9 @@ def _create(session: Session, parsed: Parsed, body: dict[str, Any], meanwhile: C
 
     reference = parse_any(body["Image"])
     query = {"name": parsed["name"]} if parsed["name"] else {}
-    if platform := _platform(parsed["platform"]):
-        query["platform"] = platform
+    platform = _platform(parsed)
+    if platform:
+        query["platform"] = "/".join(_split_platform(platform))
     if parsed["use-api-socket"]:
         _share_socket(session, body)
     if parsed["pull"] == "always" and reference:
@@ -123,8 +138,8 @@ def _pull(session: Session, reference: Reference, parsed: Parsed) -> None:
 
     reference = reference.with_default_tag()
     query = {"fromImage": reference.familiar_name, "tag": reference.digest or reference.tag}
-    if parsed["platform"]:
-        query["platform"] = parsed["platform"]
+    if platform := _platform(parsed):
+        query["platform"] = platform
     response = session.engine.request("POST", "/images/create", query)
     show(response, None if parsed["quiet"] else 2)
     session.engine.done(response)
@@ -144,14 +159,18 @@ def _share_socket(session: Session, body: dict[str, Any]) -> None:
     body["HostConfig"].setdefault("Mounts", []).append(mount)
 
 
-def _platform(text: str) -> str:
-    """--platform in full: os/arch[/variant]."""
-    if not text:
-        return ""
+def _platform(parsed: Parsed) -> str:
+    """The platform wanted, as the user wrote it, "" for any."""
+    text: str = parsed["platform"]
+    return text if "platform" in parsed.changed else os.environ.get("DOCKER_DEFAULT_PLATFORM", "")
+
+
+def _split_platform(text: str) -> list[str]:
+    """os, arch and perhaps variant."""
     from wherry.cli.platforms import parse
 
     try:
-        return "/".join(parse(text))
+        return parse(text)
     except StatusError as error:
         raise StatusError(f"error parsing specified platform: {error}") from None
 

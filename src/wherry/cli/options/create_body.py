@@ -38,8 +38,9 @@ def _refuse(text: str) -> StatusError:
     return StatusError(text, 125)
 
 
-def build(parsed: Parsed, image: str, command: list[str]) -> dict[str, Any]:
-    """The request body; raises StatusError(…, 125) with the bare reason."""
+def build(parsed: Parsed, image: str, command: list[str], proxies: dict[str, str]) -> dict[str, Any]:
+    """The request body; `proxies` are variables for the container unless given. Raises StatusError(…, 125) with the
+    bare reason."""
     streams = parsed["attach"]
     if parsed["mac-address"]:
         from wherry.cli.options.networks import is_mac
@@ -52,7 +53,7 @@ def build(parsed: Parsed, image: str, command: list[str]) -> dict[str, Any]:
     binds, volumes = _volumes(parsed["volume"])
     exposed, bindings = _ports(parsed)
     mappings, requests = _devices(parsed)
-    environment, labels = _key_values(parsed)
+    environment, labels = _key_values(parsed, proxies)
     host = _host_config(parsed, binds, bindings, mappings, requests)
     interactive = parsed["interactive"]
     attach_stdin = interactive or "stdin" in streams
@@ -118,8 +119,9 @@ def _devices(parsed: Parsed) -> tuple[list[Any], list[Any] | None]:
     return mappings, requests or None
 
 
-def _key_values(parsed: Parsed) -> tuple[list[str], dict[str, str]]:
+def _key_values(parsed: Parsed, proxies: dict[str, str]) -> tuple[list[str], dict[str, str]]:
     given = dict(text.partition("=")[::2] if "=" in text else (text, None) for text in parsed["env"])
+    given = {**given, **{name: value for name, value in proxies.items() if name not in given}}
     environment = [name if value is None else f"{name}={value}" for name, value in given.items()]
     if not (parsed["env-file"] or parsed["label-file"]):
         return environment, dict(text.partition("=")[::2] for text in parsed["label"])

@@ -18,6 +18,18 @@ def split_csv(text: str) -> list[str]:
     return fields
 
 
+def parse_pairs(text: str) -> dict[str, str]:
+    """A flag of key=value pairs, as pflag's StringToString reads it; raises ValueRefused."""
+    pairs = [text.strip('"')] if text.count("=") == 1 else split_csv(text) if "=" in text else [text]
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueRefused(f"{pair} must be formatted as key=value")
+        found[key] = value
+    return found
+
+
 def _bare(text: str, start: int) -> tuple[str, int]:
     end = text.find(",", start)
     end = len(text) if end < 0 else end

@@ -179,3 +179,24 @@ def parse_ulimit(text: str) -> dict[str, Any]:
     if hard != -1 and soft > hard:
         raise ValueRefused(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
     return {"Name": name, "Hard": hard, "Soft": soft}
+
+
+def custom_headers(text: str) -> dict[str, str]:
+    """DOCKER_CUSTOM_HEADERS: one line of CSV, name=value each. Raises StatusError."""
+    from wherry.cli.errors import StatusError
+    from wherry.cli.options.csvline import split_csv
+
+    refusal = "Failed to initialize: failed to set custom headers from DOCKER_CUSTOM_HEADERS environment variable: "
+    try:
+        pairs = split_csv(text)
+    except ValueRefused as error:
+        raise StatusError(f"{refusal}value must be formatted as comma-separated key=value pairs: {error}") from None
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name.strip():
+            raise StatusError(f"{refusal}value contains a key=value pair with an empty key: '{pair}'")
+        if not equals:
+            raise StatusError(f"{refusal}missing \"=\" in key=value pair: '{pair}'")
+        found[name.strip()] = value
+    return found
