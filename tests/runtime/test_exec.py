@@ -1,5 +1,6 @@
 """Processes that join a running container."""
 
+import json
 import os
 import re
 import signal
@@ -63,6 +64,61 @@ def test_seccomp_applies(lab: Lab) -> None:
     }
     lab.start_sleeping()
     assert "No space left" in lab.cli("exec", lab.id, "mkdir", "/x").err
+
+
+def forbid(lab: Lab, *names: str) -> None:
+    lab.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+        "syscalls": [{"names": list(names), "action": "SCMP_ACT_ERRNO", "errnoRet": 28}],
+    }
+
+
+CLONES = ("clone", "clone3", "fork", "vfork")
+
+
+@pytest.mark.parametrize("no_new_privileges", [False, True])
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_a_filter_that_lets_nobody_be_born_is_loaded_last(lab: Lab, user: str, no_new_privileges: bool) -> None:
+    lab.process["noNewPrivileges"] = no_new_privileges
+    forbid(lab, *CLONES, "setsid")
+    lab.start_sleeping()
+    status = lab.cli("exec", "--user", user, lab.id, "cat", "/proc/self/status")
+    assert status.code == 0, status.err
+    assert re.search(r"Seccomp:\s+2\nSeccomp_filters:\s+1", status.out)
+    assert re.search(rf"NoNewPrivs:\s+{int(no_new_privileges)}", status.out)
+    assert re.search(r"CapBnd:\s+00000000a80425fb", status.out)
+    assert re.search(rf"CapEff:\s+00000000{'a80425fb' if user == '0' else '00000000'}", status.out)
+    refused = lab.cli("exec", "--user", user, lab.id, "sh", "-c", "true | true")
+    assert "No space left" in refused.err
+
+
+def test_a_filter_that_comes_last_needs_privileges_that_no_tracer_gets_at(lab: Lab) -> None:
+    forbid(lab, *CLONES)
+    for kind in ("bounding", "effective", "permitted"):
+        lab.process["capabilities"][kind].append("CAP_SYS_PTRACE")
+    lab.start_sleeping()
+    refused = lab.cli("exec", lab.id, "true")
+    assert refused.code == 255
+    assert "privileges that a container with CAP_SYS_PTRACE can get at" in refused.err
+    assert lab.cli("exec", "--no-new-privs", lab.id, "true").code == 0
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_a_scheduler_that_children_do_not_inherit(lab: Lab, tmp_path: Path, filtered: bool) -> None:
+    if filtered:
+        forbid(lab, "mkdir", "sched_setattr")
+    lab.start_sleeping()
+    process = lab.process | {"args": ["sleep", "1000"]}
+    process["scheduler"] = {"policy": "SCHED_BATCH", "nice": 7, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}
+    (tmp_path / "process").write_text(json.dumps(process))
+    with open(os.devnull, "r+b") as null:
+        words = ("exec", "-d", "--process", str(tmp_path / "process"), "--pid-file", str(tmp_path / "pid"), lab.id)
+        subprocess.run(lab.command(*words), check=True, stdin=null, stdout=null, stderr=null, timeout=20)
+    pid = int((tmp_path / "pid").read_text())
+    assert os.sched_getscheduler(pid) == os.SCHED_BATCH | os.SCHED_RESET_ON_FORK
+    assert os.getpriority(os.PRIO_PROCESS, pid) == 7
+    assert re.search(r"CapEff:\s+00000000a80425fb", Path(f"/proc/{pid}/status").read_text())
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from wherry.linux import seccomp
 from wherry.runtime.seccomp import architectures, compile_profile, docker
 from wherry.runtime.seccomp.compiler import compile_filter
 
@@ -14,6 +15,7 @@ from . import bpf, oracle
 
 ENOSYS = 0x50026
 KILL = 0
+X86_64 = seccomp.AUDIT_ARCHITECTURES["x86_64"]
 ORIGIN = json.loads((Path(__file__).parent.parent / "data" / "seccomp-docker-default.json").read_text())
 EVERY_CAPABILITY = sorted({cap for rule in ORIGIN["syscalls"] for cap in (rule.get("includes") or {}).get("caps", [])})
 DEFAULT_CAPABILITIES = ["CAP_CHOWN", "CAP_SYS_CHROOT", "CAP_KILL"]
@@ -71,6 +73,17 @@ def test_default_profile_agrees_with_libseccomp(group):
 def _conditional(profile, table):
     names = {each for rule in profile["syscalls"] if rule.get("args") for each in rule["names"]}
     return {table[each] for each in names | {"socketcall", "ipc"} if each in table}
+
+
+def test_what_a_filter_says_is_known_before_it_is_loaded():
+    profile = docker.profile_for([], arch="x86_64", kernel=(6, 1))
+    program = compile_filter(profile, "x86_64")
+    code = bpf.decode(program)
+    for number, argument in itertools.product(range(470), (0, 0x01200011, 0x7E020000, 2**63)):
+        assert seccomp.verdict(program, X86_64, number, (argument,)) == bpf.run(code, number, X86_64, (argument,))
+    namespaces = 0x7E020000
+    assert seccomp.verdict(program, X86_64, 56, (0x01200011,)) == 0x7FFF0000
+    assert seccomp.verdict(program, X86_64, 56, (namespaces,)) == 0x00050001
 
 
 def test_filter_is_small():

@@ -91,3 +91,21 @@ def test_traps_under_the_names_of_modules_are_never_imported(host, name, tmp_pat
     finally:
         host.docker("rm", "-f", name, check=False)
         host.docker("rmi", "wherry-traps", check=False)
+
+
+def test_exec_under_a_profile_that_forbids_clone(host, name, tmp_path):
+    """As runc does: the filter comes last, and holds."""
+    profile = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["clone", "clone3", "fork", "vfork"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    (tmp_path / "profile").write_text(json.dumps(profile))
+    opt = ("--security-opt", f"seccomp={tmp_path}/profile")
+    host.docker("run", "-d", "--name", name, *opt, "busybox", "sleep", "1000")
+    for more in ((), ("--user", "65534"), ("--privileged",)):
+        status = host.out("exec", *more, name, "grep", "-E", "^(Seccomp|NoNewPrivs|CapBnd)", "/proc/self/status")
+        assert "Seccomp:\t2" in status
+        assert "NoNewPrivs:\t0" in status
+        assert ("CapBnd:\t00000000a80425fb" in status) == (more != ("--privileged",))
+        forks = host.docker("exec", *more, name, "sh", "-c", "true | true", check=False)
+        assert "can't fork: Operation not permitted" in forks.stderr

@@ -1,7 +1,8 @@
 """What restart policies ask for when the engine starts: a few starts at a time, donors before those who need them.
 
-A container needs another one when it joins its namespaces, which must run then, or takes its volumes. Whoever waits,
-waits no longer than for the attempt; one that is refused because its donor does not run says so, and stays down.
+A container needs another one when it joins its namespaces or links to it, which must run then, or takes its volumes.
+Whoever waits, waits no longer than for the attempt; one that is refused because its donor does not run says so, and
+stays down.
 """
 
 import asyncio
@@ -61,6 +62,7 @@ def _donors(engine: "Engine", record: Container) -> set[str]:
     modes = (host.NetworkMode, host.PidMode, host.IpcMode)
     names = [mode.removeprefix("container:") for mode in modes if mode.startswith("container:")]
     names += [source.partition(":")[0] for source in host.VolumesFrom or ()]
+    names += record.links.values()
     found = set()
     for name in names:
         try:

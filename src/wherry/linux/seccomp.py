@@ -2,7 +2,10 @@
 
 import ctypes
 import errno
+import operator
+import os
 import struct
+from collections.abc import Callable
 
 from wherry.linux.syscalls import NR, syscall
 
@@ -16,6 +19,19 @@ FILTER_FLAGS = {
     "SECCOMP_FILTER_FLAG_LOG": LOG,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": SPEC_ALLOW,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": WAIT_KILLABLE_RECV,
+}
+
+AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+"""AUDIT_ARCH_* of linux/audit.h, by the names of uname(2)."""
+_RET_LOG = 0x7FFC0000  # SECCOMP_RET_LOG and SECCOMP_RET_ALLOW let the call through
+
+# linux/bpf_common.h: BPF_LD|BPF_W|BPF_ABS, BPF_ALU|BPF_AND|BPF_K, BPF_RET|BPF_K, BPF_JMP|BPF_JA and the conditions
+_LOAD, _AND, _RETURN, _ALWAYS = 0x20, 0x54, 0x06, 0x05
+_TESTS: dict[int, Callable[[int, int], bool | int]] = {
+    0x15: operator.eq,
+    0x25: operator.gt,
+    0x35: operator.ge,
+    0x45: operator.and_,
 }
 
 
@@ -37,6 +53,39 @@ def load_filter(program: bytes, flags: int = SPEC_ALLOW) -> None:
     if refused.errno == errno.EINVAL:
         raise refused
     syscall(NR.prctl, _PR_SET_SECCOMP, _MODE_FILTER, description)
+
+
+def verdict(program: bytes, audit: int, number: int, arguments: tuple[int, ...] = ()) -> int:
+    """What `program` (an array of `struct sock_filter`) says of a system call: SECCOMP_RET_*. `audit` is the AUDIT_ARCH
+    of the caller, `number` and `arguments` those of the call. Raises ValueError for an instruction that no compiler of
+    filters makes."""
+    data = struct.pack("=IIQ6Q", number, audit, 0, *(*arguments, 0, 0, 0, 0, 0, 0)[:6])
+    accumulator = at = 0
+    while True:
+        code, yes, no, value = struct.unpack_from("=HBBI", program, at * 8)
+        at += 1
+        if code == _RETURN:
+            return int(value)
+        if code == _LOAD:
+            (accumulator,) = struct.unpack_from("=I", data, value)
+        elif code == _AND:
+            accumulator &= value
+        elif code == _ALWAYS:
+            at += value
+        elif code in _TESTS:
+            at += yes if _TESTS[code](accumulator, value) else no
+        else:
+            raise ValueError(f"unknown instruction {code:#x} in a seccomp filter")
+
+
+def allows(program: bytes, number: int, arguments: tuple[int, ...] = ()) -> bool:
+    """Whether the native call would be made. A machine whose AUDIT_ARCH is not known, and a program that cannot be
+    judged, are said to allow everything: the kernel has the last word."""
+    audit = AUDIT_ARCHITECTURES.get(os.uname().machine)
+    try:
+        return audit is None or verdict(program, audit, number, arguments) >= _RET_LOG
+    except (ValueError, struct.error):
+        return True
 
 
 def available() -> bool:

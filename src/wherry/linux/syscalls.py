@@ -62,6 +62,7 @@ class NR:
         clone = 56
         execve = 59
         getcwd = 79
+        setsid = 112
         setgroups = 116
         setresuid = 117
         setresgid = 119
@@ -121,6 +122,7 @@ class NR:
         unshare = 97
         setresuid = 147
         setresgid = 149
+        setsid = 157
         setgroups = 159
         sethostname = 161
         setdomainname = 162

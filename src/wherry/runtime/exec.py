@@ -26,8 +26,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from wherry import failpoint
+from wherry.linux import caps, prctl, tty, vfork
 from wherry.linux import namespaces as ns
-from wherry.linux import prctl, tty, vfork
 from wherry.linux.openat import O_PATH
 from wherry.linux.pidfd import pidfd_open, pidfd_send_signal
 from wherry.linux.subreaper import become_subreaper
@@ -44,6 +44,7 @@ NUDGE_S = 0.05
 """How often to look after one that does not."""
 
 _DOING = "joining the container"
+_SYS_ADMIN, _SYS_NICE, _SYS_PTRACE = (caps.mask((f"CAP_SYS_{name}",)) for name in ("ADMIN", "NICE", "PTRACE"))
 _JOINABLE = tuple((flag, name) for flag, name in ns.TYPES.values())
 
 
@@ -227,12 +228,20 @@ def late() -> str:
 # ---------------------------------------------------------------- the process that sets up
 
 
+class _Own(NamedTuple):
+    """What the program's process does itself, and the capabilities it has for that until it is done."""
+
+    filter: init.Filter | None
+    schedule: bool
+    capabilities: int
+
+
 class _Inside(NamedTuple):
     """What the program's process needs of its maker."""
 
     plan: processes.ProcessPlan
     program: bytes
-    load_last: init.LoadFilter | None
+    own: _Own
     master: int
 
 
@@ -242,7 +251,7 @@ def join_container(
     process: dict[str, Any],
     *,
     stdio: Stdio,
-    load_filter: init.LoadFilter | None,
+    load_filter: init.Filter | None,
     cgroup: Cgroup | None,
     keyring: str,
     preserve_fds: int = 0,
@@ -254,6 +263,7 @@ def join_container(
     plan = processes.plan(process, warnings, user_namespace=bool(flags & ns.CLONE_NEWUSER))
     preserved = range(3, 3 + preserve_fds)
     init.detach_from_parent(stdio, (link.fileno(), target[1], *preserved))
+    own = _own_steps(plan, load_filter, target[0])
     limits = init.raise_hard_limits(plan, warnings)
     enter_cgroup(cgroup)
     adjust_oom_score("self", plan.oom_score_adj, warnings.append)
@@ -265,19 +275,46 @@ def join_container(
         init.join_keyring(keyring, warnings)
     master = _prepare_streams(plan)
     user = init.resolve_user(plan, _root())
-    init.tune(plan)
+    if not own.schedule:
+        init.schedule(plan)
+    init.tune_inherited(plan)
     if plan.apparmor:
         init.write_apparmor(proc, plan.apparmor)  # of the host, where our pid is the one we know
     if plan.no_new_privileges:
         prctl.set_no_new_privs()
     prctl.close_all_but((link.fileno(), master, *preserved))
-    if load_filter is not None and not plan.no_new_privileges:
+    if load_filter is not None and own.filter is None:
         init.install(load_filter)
-    init.take_identity(plan, user, limits)
+    init.take_identity(plan, user, limits, keep=own.capabilities)
     prctl.set_dumpable(False)  # a change of identity sets it as fs.suid_dumpable says
     program = init.look_path(plan.args[0], plan.env.get(b"PATH"))
-    last = load_filter if plan.no_new_privileges else None
-    _bear(link, _Inside(plan, program, last, master), warnings)
+    _bear(link, _Inside(plan, program, own, master), warnings)
+
+
+def _own_steps(plan: processes.ProcessPlan, load: init.Filter | None, init_pid: int) -> _Own:
+    """What cannot be done before the program's process is born: loading a filter under which it could not be, or one
+    that comes last; setting a scheduler that children do not inherit. Raises StartError when that process would have
+    to have capabilities that others in the container can get at."""
+    late = load is not None and (plan.no_new_privileges or plan.scheduled_alone or not load.allows_birth())
+    keep = _SYS_ADMIN if late and not plan.no_new_privileges else 0
+    keep |= _SYS_NICE if plan.scheduled_alone else 0
+    theirs = _bounding_of(init_pid) if keep else 0
+    if theirs & _SYS_PTRACE and keep & ~theirs:
+        raise StartError(
+            "InvalidArgument",
+            "the seccomp profile forbids clone, or the scheduler is not inherited: the process would have to begin "
+            "with privileges that a container with CAP_SYS_PTRACE can get at",
+        )
+    return _Own(load if late else None, plan.scheduled_alone, keep)
+
+
+def _bounding_of(pid: int) -> int:
+    """The bounding set of a process, proc_pid_status(5)."""
+    fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(fd, 1 << 16).partition(b"\nCapBnd:")[2].split()[0], 16)
+    finally:
+        os.close(fd)
 
 
 def _different_namespaces(pid: int, pidfd: int) -> int:
@@ -342,6 +379,15 @@ def _become(link: wire.Wire, inside: _Inside) -> NoReturn:
     if inside.plan.subreaper:
         become_subreaper()
     link.expect(wire.START)
-    if inside.load_last is not None:
-        init.install(inside.load_last)
+    _do_own_steps(inside)
     init.execute(vfork.Program(inside.program, list(inside.plan.args), inside.plan.env))
+
+
+def _do_own_steps(inside: _Inside) -> None:
+    own = inside.own
+    if own.schedule:
+        init.schedule(inside.plan)
+    if own.filter is not None:
+        init.install(own.filter)
+    if own.capabilities:
+        init.give_up(inside.plan)

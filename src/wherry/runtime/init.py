@@ -10,17 +10,33 @@ import os
 import resource
 import signal
 import stat
-from collections.abc import Callable
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
-from wherry.linux import caps, keyctl, openat, prctl, rlimits, vfork
+from wherry.linux import caps, keyctl, openat, prctl, rlimits, seccomp, vfork
+from wherry.linux.syscalls import NR
 from wherry.runtime import devices, users
 from wherry.runtime.failure import StartError, path_error, words
-from wherry.runtime.process import ProcessPlan, known_set
+from wherry.runtime.process import Capabilities, ProcessPlan, known_set
 
 _SIGNALS = tuple(n for n in range(1, 32) if n not in (signal.SIGKILL, signal.SIGSTOP))
 
-LoadFilter = Callable[[], None]
+# What it takes to have a child, and to be one; fork(3) is clone(2) with CLONE_CHILD_CLEARTID |
+# CLONE_CHILD_SETTID | SIGCHLD.
+_BIRTH: tuple[tuple[int, tuple[int, ...]], ...] = (
+    (NR.clone, (0x01200000 | signal.SIGCHLD,)),
+    (NR.setsid, ()),
+)
+
+
+class Filter(NamedTuple):
+    """A seccomp filter to be loaded."""
+
+    program: bytes
+    flags: int
+
+    def allows_birth(self) -> bool:
+        """Whether a process that has it can still make another one and start it."""
+        return all(seccomp.allows(self.program, number, arguments) for number, arguments in _BIRTH)
 
 
 def detach_from_parent(stdio: tuple[int, int, int], keep: tuple[int, ...]) -> None:
@@ -170,8 +186,11 @@ def verify_directory() -> None:
         )
 
 
-def take_identity(plan: ProcessPlan, user: users.User, limits: tuple[tuple[int, int, int], ...]) -> None:
-    """Become the user with exactly the capabilities of the plan, in the working directory."""
+def take_identity(
+    plan: ProcessPlan, user: users.User, limits: tuple[tuple[int, int, int], ...], *, keep: int = 0
+) -> None:
+    """Become the user with exactly the capabilities of the plan, in the working directory. Those in the mask `keep`
+    stay as well, until `give_up` is called."""
     own_stdio(user)
     entered = change_directory(plan.cwd)
     wanted = plan.capabilities
@@ -193,12 +212,24 @@ def take_identity(plan: ProcessPlan, user: users.User, limits: tuple[tuple[int, 
             raise _cwd_failure(plan.cwd, error) from None
     verify_directory()
     prctl.set_keepcaps(False)
+    _set_capabilities(wanted, keep)
     try:
-        caps.capset(wanted.effective, wanted.permitted, wanted.inheritable)
         caps.set_ambient(wanted.ambient)
     except OSError as error:
         raise StartError("Internal", f"unable to apply caps: {words(error)}") from None
     os.umask(plan.umask)
+
+
+def give_up(plan: ProcessPlan) -> None:
+    """Have no more than the plan's capabilities; the ambient ones stay."""
+    _set_capabilities(plan.capabilities)
+
+
+def _set_capabilities(wanted: Capabilities, more: int = 0) -> None:
+    try:
+        caps.capset(wanted.effective | more, wanted.permitted | more, wanted.inheritable)
+    except OSError as error:
+        raise StartError("Internal", f"unable to apply caps: {words(error)}") from None
 
 
 def _set_groups(groups: tuple[int, ...]) -> None:
@@ -211,9 +242,22 @@ def _set_groups(groups: tuple[int, ...]) -> None:
 
 def tune(plan: ProcessPlan) -> None:
     """Scheduling, as the plan asks for it. Raises StartError."""
+    schedule(plan)
+    tune_inherited(plan)
+
+
+def schedule(plan: ProcessPlan) -> None:
+    """The scheduler. Raises StartError."""
     try:
         if plan.scheduler is not None:
             prctl.set_scheduler(*plan.scheduler)
+    except OSError as error:
+        raise StartError("Internal", f"error setting the scheduler: {words(error)}") from None
+
+
+def tune_inherited(plan: ProcessPlan) -> None:
+    """What else a child always has of its parent. Raises StartError."""
+    try:
         if plan.io_priority is not None:
             prctl.set_io_priority(*plan.io_priority)
         if plan.cpus:
@@ -222,10 +266,10 @@ def tune(plan: ProcessPlan) -> None:
         raise StartError("Internal", f"error setting the scheduler: {words(error)}") from None
 
 
-def install(load_filter: LoadFilter) -> None:
+def install(load: Filter) -> None:
     """Load the seccomp filter. Raises StartError."""
     try:
-        load_filter()
+        seccomp.load_filter(load.program, load.flags)
     except OSError as error:
         raise StartError("Internal", f"unable to init seccomp: {words(error)}") from None
 

@@ -104,7 +104,7 @@ class _Child(NamedTuple):
     link: wire.Wire
     context: operations.Context
     state: hooks.State
-    load_filter: init.LoadFilter | None
+    load_filter: init.Filter | None
     cgroup: Cgroup | None
     gate: Gate | None
     preserve_fds: int
@@ -244,8 +244,8 @@ def host_facts() -> spec.Host:
     return _host[0]
 
 
-def filter_loader(config: dict[str, Any], ready: bytes | None) -> init.LoadFilter | None:
-    """What loads the seccomp filter in the child: of the program `ready`, else of linux.seccomp, None without either.
+def filter_loader(config: dict[str, Any], ready: bytes | None) -> init.Filter | None:
+    """The seccomp filter that the child loads: of the program `ready`, else of linux.seccomp, None without either.
     Raises StartError."""
     profile = (config.get("linux") or {}).get("seccomp")
     if ready is None and not profile:
@@ -258,7 +258,7 @@ def filter_loader(config: dict[str, Any], ready: bytes | None) -> init.LoadFilte
                 raise StartError("InvalidArgument", f"seccomp flag {name} is not supported")
             flags |= seccomp.FILTER_FLAGS[name]
     program = ready if ready is not None else compile_filter(profile)
-    return lambda: seccomp.load_filter(program, flags)
+    return init.Filter(program, flags)
 
 
 def compile_filter(profile: Any) -> bytes:
@@ -651,7 +651,7 @@ def _start_hooks(child: _Child, plan: spec.Plan, link: wire.Wire) -> None:
         os._exit(1)
 
 
-def _install_last(load: init.LoadFilter, link: wire.Wire) -> None:
+def _install_last(load: init.Filter, link: wire.Wire) -> None:
     try:
         init.install(load)
     except StartError as error:

@@ -26,6 +26,7 @@ _SCHED_FLAGS = {
     "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
     "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
 }
+_DEADLINE, _RESET_ON_FORK = _POLICIES["SCHED_DEADLINE"], _SCHED_FLAGS["SCHED_FLAG_RESET_ON_FORK"]
 _IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 _ENVIRONMENT_LIMIT = 1 << 21
 _DEFAULT_UMASK = 0o022
@@ -64,6 +65,13 @@ class ProcessPlan(NamedTuple):
     io_priority: tuple[int, int] | None
     cpus: frozenset[int]
     subreaper: bool  # adopt the orphans among its descendants
+
+    @property
+    def scheduled_alone(self) -> bool:
+        """Whether a child would not have the scheduler of its parent, or could not be forked (sched(7))."""
+        return self.scheduler is not None and (
+            self.scheduler[0] == _DEADLINE or bool(self.scheduler[1] & _RESET_ON_FORK)
+        )
 
 
 def _invalid(message: str) -> StartError:
