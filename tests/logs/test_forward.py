@@ -1,5 +1,6 @@
 """The monitor's side of a forwarded log, and the journal's protocol, without a container."""
 
+import contextlib
 import os
 import select
 import socket
@@ -37,7 +38,8 @@ class Unix:
     def __exit__(self, *_: object) -> None:
         self.listener.close()
         for pid in self.forks:
-            os.waitpid(pid, 0)
+            with contextlib.suppress(ChildProcessError):  # the log has waited for it
+                os.waitpid(pid, 0)
 
     def accept(self) -> socket.socket:
         connection, _ = self.listener.accept()

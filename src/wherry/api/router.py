@@ -59,6 +59,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/containers/{name}/json", containers.inspect),
     Route("GET", "/containers/{name}/top", containers.top),
     Route("GET", "/containers/{name}/logs", streams.logs),
+    Route("DELETE", "/containers/{name}/logs", streams.clear_logs, completes=True),  # an extension
     Route("GET", "/containers/{name}/changes", files.changes),
     Route("GET", "/containers/{name}/export", files.export),
     Route("GET", "/containers/{name}/stats", containers.stats),

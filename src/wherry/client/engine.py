@@ -149,9 +149,11 @@ class Engine:
         self._release(response)
         return loads(data) if data else None
 
-    def call(self, method: str, path: str, query: Query = None, body: Any = None) -> int:
-        """A request whose reply does not matter beyond its status, which is returned."""
-        response = self.request(method, path, query, body)
+    def call(
+        self, method: str, path: str, query: Query = None, body: Any = None, *, accept: tuple[int, ...] = ()
+    ) -> int:
+        """A request whose reply does not matter beyond its status, which is returned; `accept` as for `request`."""
+        response = self.request(method, path, query, body, accept=accept)
         response.read()
         self._release(response)
         return response.status

@@ -42,20 +42,27 @@ def log_settings(engine: "Engine", record: Container) -> dict[str, Any]:
         "max_file": files,
         "compress": compress,
         "attributes": _attributes(record, options) or None,
+        "limit": _limit(options),
     }
+
+
+def _limit(options: dict[str, str]) -> int | None:
+    """How many bytes may wait for a log that is slow before output is dropped; None: the container waits."""
+    if options.get("mode") != "non-blocking":
+        return None
+    return log_drivers.size(options.get("max-buffer-size", "1m"))
 
 
 def _forwarded(driver: str, options: dict[str, str], record: Container, path: str) -> dict[str, Any]:
     """A forwarded log is also kept here, in the form of `local`, for `docker logs`."""
     forward = {"driver": driver, **log_drivers.settings(driver, options), **_identity(driver, options, record)}
-    limit = log_drivers.size(options.get("max-buffer-size", "1m")) if options.get("mode") == "non-blocking" else None
     kept: dict[str, Any] = {"driver": "none"}
     if not cache_disabled(options):
         size, files, compress = _cache_rotation(options)
         extra = _chosen(record, options) or None
         kept = {"driver": "local", "path": path, "max_size": size, "max_file": files, "compress": compress}
         kept["attributes"] = extra
-    return {**kept, "forward": forward, "limit": limit}
+    return {**kept, "forward": forward, "limit": _limit(options)}
 
 
 def cache_disabled(options: dict[str, str]) -> bool:

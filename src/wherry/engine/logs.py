@@ -9,8 +9,9 @@ from msgspec import Struct
 from wherry.engine.containers import Entry
 from wherry.engine.log_drivers import FORWARDING
 from wherry.engine.log_settings import cache_disabled
-from wherry.errors import InvalidArgument, Unimplemented
+from wherry.errors import Conflict, Internal, InvalidArgument, Unimplemented
 from wherry.runtime.logs import reader
+from wherry.runtime.logs.rotation import clear_files
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -38,13 +39,49 @@ async def logs(engine: "Engine", ref: str, options: LogOptions) -> AsyncIterator
     entry = engine.containers.lookup(ref)
     if not (options.stdout or options.stderr):
         raise InvalidArgument("Bad parameters: you must choose at least one stream")
-    config = entry.record.host_config.LogConfig
-    driver = "local" if config.Type in FORWARDING else config.Type
-    if driver == "none" or (config.Type in FORWARDING and cache_disabled(config.Config or {})):
+    driver = _kept_as(entry)
+    if driver is None:
         raise Unimplemented("configured logging driver does not support reading")
     if entry.record.log_path == "":
         return _nothing()  # never started
     return _read(entry, driver, options)
+
+
+def _kept_as(entry: Entry) -> str | None:
+    """The driver of the files here; None when the log is not kept here."""
+    config = entry.record.host_config.LogConfig
+    if config.Type not in FORWARDING:
+        return config.Type if config.Type != "none" else None
+    return None if cache_disabled(config.Config or {}) else "local"
+
+
+async def clear(engine: "Engine", ref: str) -> None:
+    """Drop what the log holds, with its rotated files. Followers go on with what is written afterwards.
+
+    Raises `NotFound`, `InvalidArgument` when nothing is kept here, `Internal` when the disk refuses. An extension:
+    DELETE /containers/{id}/logs.
+    """
+    entry = engine.containers.lookup(ref)
+    if _kept_as(entry) is None:
+        driver = entry.record.host_config.LogConfig.Type
+        raise InvalidArgument(f"cannot clear the log of container {entry.record.name}: driver {driver} keeps none here")
+    await engine.to_the_end(_clear(entry))
+
+
+async def _clear(entry: Entry) -> None:
+    async with entry.lock:
+        if entry.record.log_path == "":
+            return  # never started
+        try:
+            if entry.monitor:
+                await entry.monitor.clear_log()
+                return
+        except Conflict:
+            pass  # it has closed the log
+        try:
+            await asyncio.to_thread(clear_files, entry.record.log_path)
+        except OSError as error:
+            raise Internal(f"cannot clear {error.filename}: {error.strerror}") from None
 
 
 async def _read(entry: Entry, driver: str, options: LogOptions) -> AsyncIterator[bytes]:

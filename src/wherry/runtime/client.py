@@ -139,6 +139,10 @@ class Monitor:
         result = await self._ask({"op": "update", "resources": resources})
         return list(result["warnings"])
 
+    async def clear_log(self) -> None:
+        """Drop what the log holds. Raises Conflict when the container has ended: then nobody writes the log."""
+        await self._ask({"op": "clear_log"})
+
     async def close_stdin(self) -> None:
         """Close the container's stdin once it has what was typed so far."""
         await self._ask({"op": "close_stdin"})

@@ -42,6 +42,12 @@ async def logs(ctx: Context) -> Response:
     return Response(200, content_type=MULTIPLEXED_STREAM if told else RAW_STREAM, stream=stream)
 
 
+async def clear_logs(ctx: Context) -> Response:
+    """DELETE /containers/{name}/logs."""
+    await engine_logs.clear(ctx.engine, ctx.name)
+    return Response(204)
+
+
 # Of programs that only pass the payloads on. Others may take each frame for a line, since Docker sends it so.
 _PASS_ON = ("Docker-Client/", "wherry")
 

@@ -21,6 +21,8 @@ def _run(session: Session, parsed: Parsed) -> int:
     name = quote(parsed.arguments[0], "/:")
     found = session.engine.json("GET", f"/containers/{name}/json")
     name, tty = found["Id"], found["Config"]["Tty"]
+    if parsed["clear"]:
+        return _clear(session, parsed, name)
     query = {"stdout": "1", "stderr": "1", "tail": parsed["tail"]}
     query.update((flag, "1") for flag in ("timestamps", "details", "follow") if parsed[flag])
     for flag in ("since", "until"):
@@ -37,6 +39,15 @@ def _run(session: Session, parsed: Parsed) -> int:
     return 0
 
 
+def _clear(session: Session, parsed: Parsed, name: str) -> int:
+    for flag in FLAGS:
+        if flag.name != "clear" and flag.name in parsed.changed:
+            raise StatusError(f"--clear and --{flag.name} cannot be used together")
+    if session.engine.call("DELETE", f"/containers/{name}/logs", accept=(404, 405)) != 204:
+        raise StatusError("the engine does not know --clear")
+    return 0
+
+
 def _time(flag: str, text: str) -> str:
     from wherry.cli.times import timestamp
 
@@ -47,6 +58,7 @@ def _time(flag: str, text: str) -> str:
 
 
 FLAGS = (
+    Flag("clear", "bool", "Drop what has been logged, and show nothing"),
     Flag("details", "bool", "Show extra details provided to logs"),
     Flag("follow", "bool", "Follow log output", short="f"),
     Flag("since", "string", f"Show logs since {_TIME}"),

@@ -10,6 +10,9 @@ STDOUT = 1
 STDERR = 2
 
 
+Cleared = Callable[[OSError | None], None]
+
+
 class Writer(Protocol):
     """The log of one container run."""
 
@@ -31,6 +34,10 @@ class Writer(Protocol):
 
     def reaped(self, pid: int, status: int) -> bool:
         """Tell that child `pid` ended with wait status `status`; true when it was the log's own."""
+
+    def clear(self, then: "Cleared") -> None:
+        """Drop what has been recorded, and call `then` once it is gone, with what went wrong or None. What is written
+        after `then` was called is recorded as ever; a line that has begun is recorded when it ends."""
 
 
 class Unblocked:

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from wherry.runtime.logs.base import Format, Writer
+from wherry.runtime.logs.forward.spooled import Spooled
 from wherry.runtime.logs.forward.writer import Forwarded
 from wherry.runtime.logs.jsonfile import JsonFile, JsonFormat
 from wherry.runtime.logs.local import Local, LocalFormat
@@ -16,14 +17,17 @@ _FORMATS: dict[str, type[JsonFormat] | type[LocalFormat]] = {"json-file": JsonFo
 
 def open_writer(config: dict[str, Any], fork: Fork = os.fork) -> Writer:
     """The writer for {"driver": "json-file"|"local"|"none", "path", "max_size": bytes or -1, "max_file", "compress",
-    "attributes": {str: str} or None, "forward": None or {"driver", …} (see `forward.process`), "limit": of what waits
-    to be forwarded, or None}. `fork` makes the children that compress and forward. Raises ValueError for another
-    driver, OSError when the file cannot be opened."""
+    "attributes": {str: str} or None, "forward": None or {"driver", …} (see `forward.process`), "limit": how many bytes
+    may wait to be forwarded or written before output is dropped, None: the container waits}. `fork` makes the children
+    that compress and forward. Raises ValueError for another driver, OSError when the file cannot be opened."""
+    limit = config.get("limit")
     if config.get("forward"):
-        return Forwarded(config["forward"], config.get("limit"), open_writer(config | {"forward": None}, fork), fork)
+        return Forwarded(config["forward"], limit, open_writer(config | {"forward": None}, fork), fork)
     driver = config["driver"]
     if driver == "none":
         return Nothing()
+    if limit is not None:
+        return Spooled(config, limit, fork)
     if driver not in _WRITERS:
         raise ValueError(f"logger: no log driver named '{driver}' is registered")
     return _WRITERS[driver](

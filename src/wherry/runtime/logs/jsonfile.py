@@ -10,7 +10,8 @@ import os
 import re
 import time
 
-from wherry.runtime.logs.base import STDERR, STDOUT, Messages, Unblocked
+from wherry.runtime.logs.base import STDERR, STDOUT, Messages
+from wherry.runtime.logs.filewriter import FileWriter
 from wherry.runtime.logs.lines import Lines
 from wherry.runtime.logs.rotation import Fork, RotatingFile
 from wherry.runtime.logs.stamp import Clock, fixed
@@ -61,7 +62,7 @@ def encode_attributes(attributes: dict[str, str]) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-class JsonFile(Unblocked):
+class JsonFile(FileWriter):
     """The writer; see `wherry.runtime.logs.base.Writer`. `attributes` go into every record."""
 
     def __init__(
@@ -88,13 +89,6 @@ class JsonFile(Unblocked):
     def flush(self) -> None:
         for stream, lines in self._lines.items():
             self._record(stream, lines.end(), time.time_ns())
-
-    def close(self) -> None:
-        self.flush()
-        self._file.close()
-
-    def reaped(self, pid: int, status: int) -> bool:
-        return self._file.reaped(pid, status)
 
     def _record(self, stream: int, blocks: list[bytes], time_ns: int) -> None:
         if not blocks:

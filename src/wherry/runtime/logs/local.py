@@ -12,7 +12,8 @@ import struct
 import time
 from collections.abc import Iterator
 
-from wherry.runtime.logs.base import STDERR, STDOUT, Messages, Unblocked
+from wherry.runtime.logs.base import STDERR, STDOUT, Messages
+from wherry.runtime.logs.filewriter import FileWriter
 from wherry.runtime.logs.jsonfile import encode_attributes
 from wherry.runtime.logs.lines import Lines
 from wherry.runtime.logs.rotation import Fork, RotatingFile
@@ -25,7 +26,7 @@ _LONGEST = 1 << 20  # bytes of data; what is read at once is far below
 _BLOCK = 1 << 18
 
 
-class Local(Unblocked):
+class Local(FileWriter):
     """The writer; see `wherry.runtime.logs.base.Writer`."""
 
     def __init__(
@@ -53,13 +54,6 @@ class Local(Unblocked):
         for stream, lines in self._lines.items():
             for block in lines.end():
                 self._append(stream, block, time.time_ns())
-
-    def close(self) -> None:
-        self.flush()
-        self._file.close()
-
-    def reaped(self, pid: int, status: int) -> bool:
-        return self._file.reaped(pid, status)
 
     def _append(self, stream: int, block: bytes, time_ns: int) -> None:
         while block:

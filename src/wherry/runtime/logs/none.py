@@ -1,6 +1,6 @@
 """The driver that keeps nothing."""
 
-from wherry.runtime.logs.base import Unblocked
+from wherry.runtime.logs.base import Cleared, Unblocked
 
 
 class Nothing(Unblocked):
@@ -17,3 +17,6 @@ class Nothing(Unblocked):
 
     def reaped(self, pid: int, status: int) -> bool:
         return False
+
+    def clear(self, then: Cleared) -> None:
+        then(None)

@@ -67,8 +67,8 @@ class Cursor:
         data = os.pread(self._current.fd, _BATCH, self._position)
         if data:
             return self._take(data)
-        if os.fstat(self._current.fd).st_size < self._position:  # truncated by somebody else
-            self._position, self._held = 0, b""
+        if os.fstat(self._current.fd).st_size < self._position:  # cleared, or truncated by somebody else
+            self._position, self._skip, self._held = 0, 0, b""
             return b""
         if self._leave_file():
             return b""
@@ -117,7 +117,7 @@ class Cursor:
                 return False
             self._files.append(following)
         self._current.close()
-        self._position = 0
+        self._position = self._skip = 0
         return self._open_next()
 
     def _seek_tail(self, count: int) -> None:

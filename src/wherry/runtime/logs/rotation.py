@@ -3,6 +3,7 @@
     NAME                written
     NAME.1 … NAME.N     complete; with compression NAME.1.gz and so on, made in a child process
     NAME.gz.tmp         the compression in progress; garbage when no writer has the log open
+    NAME.new            what takes NAME's place when the log is cleared; garbage likewise
 
 A rotation renames from the oldest to the youngest, so a file only ever moves to the next higher number, and a reader
 that knows its file's inode finds its place again (`wherry.runtime.logs.chain`). A compressed file names the inode and
@@ -19,7 +20,8 @@ Fork = Callable[[], int]  # like os.fork
 
 # RFC 1952, with one extra subfield of ours, "WL"
 _GZIP = struct.Struct("<4sIBB H2sH QQ")
-_FLAGS = b"\x1f\x8b\x08\x04"
+_MAGIC = b"\x1f\x8b\x08\x04"
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _CHUNK = 1 << 18
 
 
@@ -54,6 +56,7 @@ class RotatingFile:
         self.generation = 0  # changes with every new file
         self.lost = 0
         self._discard(f"{path}.gz.tmp")
+        self._discard(f"{path}.new")
         self._open(repair)
 
     def room(self) -> int:
@@ -99,24 +102,42 @@ class RotatingFile:
             self._start_compression()
         return True
 
+    def clear(self) -> None:
+        """Begin again with an empty file and no predecessors. Readers find the old ones empty, and go on to the new one
+        as after a rotation. Raises OSError; the log is as it was when the new file can't be made."""
+        fd = os.open(f"{self._path}.new", _FLAGS | os.O_CREAT | os.O_TRUNC, 0o640)
+        os.rename(f"{self._path}.new", self._path)
+        self._give_up_compression()
+        os.ftruncate(self._fd, 0)
+        self._adopt(fd, 0)
+        for path in predecessors(self._path):
+            os.truncate(path, 0)
+            os.unlink(path)
+
     def close(self) -> None:
         """End the use of the file. A compression under way is given up: the next writer of this log does it."""
+        self._give_up_compression()
+        os.close(self._fd)
+        self._fd = -1
+
+    def _give_up_compression(self) -> None:
         if self._child:
             os.kill(self._child, signal.SIGKILL)
             os.waitpid(self._child, 0)
             self._child = 0
             self._discard(f"{self._path}.gz.tmp")
-        os.close(self._fd)
-        self._fd = -1
 
     def _open(self, repair: Callable[[int], int] | None = None) -> None:
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+        fd = os.open(self._path, _FLAGS | os.O_CREAT, 0o640)
         size = os.fstat(fd).st_size
         if repair and size:
             sound = repair(fd)
             if sound != size:
                 os.ftruncate(fd, sound)
             size = sound
+        self._adopt(fd, size)
+
+    def _adopt(self, fd: int, size: int) -> None:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = fd
@@ -189,6 +210,22 @@ class RotatingFile:
             pass
 
 
+def predecessors(path: str) -> list[str]:
+    """The older files of the log at `path`, in no order."""
+    directory, name = os.path.split(path)
+    found = [n for n in os.listdir(directory or ".") if n.startswith(f"{name}.")]
+    return [os.path.join(directory, n) for n in found if n[len(name) + 1 :].removesuffix(".gz").isdigit()]
+
+
+def clear_files(path: str) -> None:
+    """`RotatingFile.clear` for a log that nobody writes. Raises OSError."""
+    file = RotatingFile(path, -1, 1, compress=False, repair=lambda fd: os.fstat(fd).st_size)
+    try:
+        file.clear()
+    finally:
+        file.close()
+
+
 def _compress_and_exit(source: int, target: int) -> None:
     """In the child: keep nothing of the parent's open (a client's connection would not end), be last in line for the
     processor, never return."""
@@ -208,7 +245,7 @@ def _compress_and_exit(source: int, target: int) -> None:
 def compress(source: int, target: int) -> None:
     """Write file `source` to `target` as gzip whose header names the inode and the time of change of `source`."""
     status = os.fstat(source)
-    header = _GZIP.pack(_FLAGS, int(status.st_mtime), 0, 255, 20, b"WL", 16, status.st_ino, status.st_mtime_ns)
+    header = _GZIP.pack(_MAGIC, int(status.st_mtime), 0, 255, 20, b"WL", 16, status.st_ino, status.st_mtime_ns)
     os.write(target, header)
     deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
     checksum = length = 0
@@ -224,8 +261,8 @@ def compressed_identity(header: bytes) -> tuple[int, int] | None:
     """(inode, mtime in ns) of the original from the first bytes of a file `compress` made; None for another's."""
     if len(header) < _GZIP.size:
         return None
-    flags, _, _, _, _, tag, _, inode, mtime = _GZIP.unpack_from(header)
-    return (inode, mtime) if flags == _FLAGS and tag == b"WL" else None
+    magic, _, _, _, _, tag, _, inode, mtime = _GZIP.unpack_from(header)
+    return (inode, mtime) if magic == _MAGIC and tag == b"WL" else None
 
 
 IDENTITY_BYTES = _GZIP.size

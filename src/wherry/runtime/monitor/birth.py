@@ -210,7 +210,7 @@ def _create(link: socket, connection: socket, record: bytes, fds: list[int]) -> 
     head = protocol.decode(record, fds)
     listener = control.listen(head["socket"])
     try:
-        open_writer(head["log"]).close()
+        open_writer({**head["log"], "limit": None}).close()
         _check_log(head["log"])
         order = take_order(head, head, fds)
         cgroup = _cgroup(head)

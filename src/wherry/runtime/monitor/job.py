@@ -146,9 +146,13 @@ class Job:
 
     def _update_sources(self) -> None:
         """Read on only while the log and every client keep up."""
-        blocked = (self._log is not None and self._log.blocked) or any(client.blocked for client in self._clients)
+        mask = None if self._blocked else POLLIN
         for fd in self._sources:
-            self._poller.change(fd, None if blocked else POLLIN)
+            self._poller.change(fd, mask)
+
+    @property
+    def _blocked(self) -> bool:
+        return (self._log is not None and self._log.blocked) or any(client.blocked for client in self._clients)
 
     def _end_of_output(self, fd: int) -> None:
         if fd == self.console and not self.ended:
@@ -169,6 +173,12 @@ class Job:
         del self._sources[fd]
         if fd != self.console:
             os.close(fd)
+
+    def read_now(self) -> None:
+        """Deliver what the process has written up to now, if those who get it keep up."""
+        for fd, stream in tuple(self._sources.items()):
+            if not self._blocked:
+                self._read_left(fd, stream)
 
     # ------------------------------------------------------------ the end
 

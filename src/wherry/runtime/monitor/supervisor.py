@@ -9,6 +9,7 @@
     exec {exec_id, stdio, attachments, filter} + fds                                    {"pid", "warnings"}
     pause, resume, close_stdin         null
     update {resources}                 {"warnings"}
+    clear_log                          null; Conflict when the log is closed, since the container has ended
     forget                             no reply: the daemon knows the end, the monitor may go
 
     events: exit, exec_exit, oom, detached
@@ -85,6 +86,7 @@ class Supervisor:
             "resume": self._resume,
             "update": self._update,
             "close_stdin": self._close_stdin,
+            "clear_log": self._clear_log,
             "forget": self._forget,
         }
 
@@ -269,6 +271,24 @@ class Supervisor:
 
     def _close_stdin(self, message: dict[str, Any], fds: list[int]) -> None:
         self._running_job(message).close_stdin()
+
+    def _clear_log(self, message: dict[str, Any], fds: list[int]) -> control_.Later | None:
+        if self._log is None:
+            raise StartError("Conflict", f"container {self._id} is not running")
+        self._job.read_now()
+        later = control_.Later()
+        outcome: list[OSError | None] = []
+
+        def cleared(error: OSError | None) -> None:
+            outcome.append(error)
+            later.fail(StartError("Internal", str(error))) if error else later.settle(None)
+
+        self._log.clear(cleared)
+        if not outcome:
+            return later
+        if outcome[0]:
+            raise outcome[0]
+        return None
 
     def _forget(self, message: dict[str, Any], fds: list[int]) -> None:
         self._forgotten = True

@@ -1,4 +1,5 @@
-"""The forwarder: a child of the monitor that reads records from a pipe and hands them to the log server."""
+"""The forwarder: a child of the monitor that reads records from a pipe and hands them to the log server, or writes
+them to files the monitor must not wait for."""
 
 import os
 import signal
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from wherry.linux import prctl
+from wherry.runtime.logs.base import Writer
 from wherry.runtime.logs.forward.base import HEADER, Message, Partial, Target
 
 _READ = 1 << 16
@@ -45,7 +47,10 @@ def run(pipe: int, config: dict[str, Any]) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         prctl.close_all_but((pipe,))
         prctl.set_name(b"wherry-log")
-        forward(pipe, open_target(config))
+        if "path" in config:
+            keep(pipe, config)
+        else:
+            forward(pipe, open_target(config))
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -61,16 +66,42 @@ def forward(pipe: int, target: Target) -> None:
     except OSError:
         pass  # it was there when the container started: `send` tries again
     splitter = Splitter()
+    for stream, time_ns, data in records(pipe):
+        target.send(splitter.messages(stream, time_ns, data))
+    target.close()
+
+
+def keep(pipe: int, config: dict[str, Any]) -> None:
+    """Write records to the files of `config` (`drivers.open_writer`) until the pipe ends."""
+    from wherry.runtime.logs.drivers import open_writer
+
+    log = open_writer({**config, "limit": None})
+    for stream, time_ns, data in records(pipe):
+        log.write(stream, data, time_ns)
+        _reap(log)
+    log.close()
+
+
+def _reap(log: Writer) -> None:
+    """Collect what compresses old files."""
+    try:
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            log.reaped(*ended)
+    except ChildProcessError:
+        pass
+
+
+def records(pipe: int) -> Iterator[tuple[int, int, bytes]]:
+    """(stream, time in ns, data) as the monitor puts them into the pipe, until it ends."""
     held = b""
     while data := os.read(pipe, _READ):
         held = held + data if held else data
         position = 0
         while (end := _record_end(held, position)) is not None:
             _, stream, time_ns = HEADER.unpack_from(held, position)
-            target.send(splitter.messages(stream, time_ns, held[position + HEADER.size : end]))
+            yield stream, time_ns, held[position + HEADER.size : end]
             position = end
         held = held[position:]
-    target.close()
 
 
 def _record_end(data: bytes, position: int) -> int | None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from wherry.runtime.logs.base import STDERR, STDOUT, Writer
+from wherry.runtime.logs.base import STDERR, STDOUT, Cleared, Writer
 from wherry.runtime.logs.forward.base import HEADER
 from wherry.runtime.logs.lines import Lines
 
@@ -47,6 +47,7 @@ class Forwarded:
 
     def attend(self, poller: "Poller", on_ready: Callable[[], None]) -> None:
         self._poller, self._on_ready = poller, on_ready
+        self._cache.attend(poller, on_ready)
 
     def write(self, stream: int, data: bytes, time_ns: int) -> None:
         self._cache.write(stream, data, time_ns)
@@ -61,18 +62,24 @@ class Forwarded:
                 self._put(stream, block, time.time_ns())
         self._push()
 
+    def clear(self, then: Cleared) -> None:
+        self._cache.clear(then)
+
     def close(self) -> None:
         self.flush()
         self._cache.close()
-        until = time.monotonic() + _LAST_WORDS_S
+        self._hand_over_within(_LAST_WORDS_S)
+        self._hang_up()
+        if self._child:
+            os.kill(self._child, signal.SIGTERM)
+
+    def _hand_over_within(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
         while self._waiting and self._fd >= 0 and (left := until - time.monotonic()) > 0:
             poll = select.poll()
             poll.register(self._fd, select.POLLOUT)
             poll.poll(left * 1000)
             self._push()
-        self._hang_up()
-        if self._child:
-            os.kill(self._child, signal.SIGTERM)
 
     def reaped(self, pid: int, status: int) -> bool:
         if pid != self._child or not pid:
