@@ -22,10 +22,23 @@ class Flag:
     """One flag. `kind` is the type word shown in the help; `parse` turns the text into a value or raises ValueRefused.
 
     Kinds list and filter append, map adds a key=value pair; `shown` is the default as the help prints it, "" for none.
-    `stores` names the flag that a hidden synonym writes to.
+    `stores` names the flag that a hidden synonym writes to; `deprecated` is what to do instead of using the flag.
     """
 
-    __slots__ = ("default", "hidden", "kind", "multiple", "name", "parse", "short", "shown", "stores", "usage", "word")
+    __slots__ = (
+        "default",
+        "deprecated",
+        "hidden",
+        "kind",
+        "multiple",
+        "name",
+        "parse",
+        "short",
+        "shown",
+        "stores",
+        "usage",
+        "word",
+    )
 
     def __init__(
         self,
@@ -41,13 +54,14 @@ class Flag:
         hidden: bool = False,
         stores: str = "",
         word: str = "",
+        deprecated: str = "",
     ) -> None:
         self.name, self.kind, self.usage, self.short = name, kind, usage, short
         self.multiple = kind in ("list", "filter") if multiple is None else multiple
         self.default = default
         self.shown, self.hidden, self.stores = shown, hidden, stores or name
         self.parse = parse
-        self.word = word or kind
+        self.word, self.deprecated = word or kind, deprecated
 
     def initial(self) -> Any:
         """The value when the flag is not given."""
@@ -66,12 +80,13 @@ class Flag:
 
 
 class Parsed:
-    """The outcome: `parsed["name"]` is a flag's value, `changed` holds the flags given, `arguments` the rest."""
+    """The outcome: `parsed["name"]` is a flag's value, `changed` holds the flags given, `arguments` the rest,
+    `notice` what is to be said of deprecated ones."""
 
-    __slots__ = ("arguments", "changed", "values")
+    __slots__ = ("arguments", "changed", "notice", "values")
 
-    def __init__(self, values: dict[str, Any], arguments: list[str], changed: set[str]) -> None:
-        self.values, self.arguments, self.changed = values, arguments, changed
+    def __init__(self, values: dict[str, Any], arguments: list[str], changed: set[str], notice: str = "") -> None:
+        self.values, self.arguments, self.changed, self.notice = values, arguments, changed, notice
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -97,6 +112,7 @@ class FlagSet:
         self._interspersed = interspersed
         self._given: dict[str, Any] = {}
         self._changed: set[str] = set()
+        self._notice = ""
 
     def parse(self, arguments: Sequence[str]) -> Parsed:
         """Raises FlagError, or HelpRequested."""
@@ -117,7 +133,7 @@ class FlagSet:
         positional.extend(reversed(rest))
         values = {flag.stores: flag.initial() for flag in self._flags.values() if flag.stores == flag.name}
         values.update(self._given)
-        return Parsed(values, positional, self._changed)
+        return Parsed(values, positional, self._changed, self._notice)
 
     def _long(self, word: str, rest: list[str]) -> None:
         name, equals, value = word[2:].partition("=")
@@ -176,6 +192,8 @@ class FlagSet:
                 raise HelpRequested
             return
         self._changed.add(flag.stores)
+        if flag.deprecated:
+            self._notice += f"Flag --{flag.name} has been deprecated, {flag.deprecated}\n"
         if flag.multiple:
             self._given.setdefault(flag.stores, []).append(value)
         elif flag.kind == "map":

@@ -129,6 +129,8 @@ def _command(words: Sequence[str], flags: dict[str, object]) -> int:
     except HelpRequested as request:
         write_all(1, request.notice.encode())
         return show_help(words[:depth])
+    if parsed.notice:
+        write_all(1, parsed.notice.encode())
     session = Session(flags, path)
     try:
         return command.run(session, parsed)

@@ -18,6 +18,7 @@ class Row:
 
     COLUMNS: ClassVar[dict[str, tuple[str, Callable[[Any], Any]]]] = {}
     METHODS: ClassVar[dict[str, Callable[..., str]]] = {}
+    RAW: ClassVar[dict[str, str]] = {}  # the template that the word "raw" stands for, under that word
     type_name = ""
 
     def __init__(self, data: dict[str, Any], *, trunc: bool = True) -> None:
@@ -94,7 +95,7 @@ def render(kind: type[Row], rows: Iterable[Row], form: str, columns: Sequence[st
     from wherry.cli.template.functions import HEADER
 
     table = form.startswith("table")
-    text = "{{json .}}" if form == "json" else form[len("table") :].strip() if table else form
+    text = "{{json .}}" if form == "json" else form[len("table") :].strip() if table else kind.RAW.get(form, form)
     text = text.replace("\\t", "\t").replace("\\n", "\n")
     try:
         template = Template(text)

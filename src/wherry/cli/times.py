@@ -47,8 +47,7 @@ def timestamp(text: str) -> str:
         duration = parse_duration(text)
     except ValueRefused:
         return _absolute(text)
-    moment = time.time_ns() - duration
-    return f"{moment // 10**9}.{moment % 10**9:09d}" if moment % 10**9 else str(moment // 10**9)
+    return str((time.time_ns() - duration) // 10**9)
 
 
 def _absolute(text: str) -> str:

@@ -94,7 +94,7 @@ COMMIT_FLAGS = (
     Flag("author", "string", 'Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")', short="a"),
     Flag("change", "list", "Apply Dockerfile instruction to the created image", short="c"),
     Flag("message", "string", "Commit message", short="m"),
-    Flag("pause", "bool", "Pause container during commit", short="p", default=True),
+    Flag("pause", "bool", "Pause container during commit", short="p", default=True, shown="true"),
 )
 COMMANDS = {
     "diff": Command("CONTAINER", _diff, least=1, most=1),

@@ -147,8 +147,13 @@ def _check_new(session: Session, name: str) -> None:
     from wherry.client.contexts import check_name, metadata_path
 
     check_name(name)
-    if os.path.exists(metadata_path(session.config, name)):
-        raise ConfigError(f'context "{name}" already exists')
+    if not os.path.exists(metadata_path(session.config, name)):
+        return
+    try:
+        session.config.context(name)
+    except ConfigError as error:
+        raise ConfigError(f"error while getting existing contexts: {error}") from None
+    raise ConfigError(f'context "{name}" already exists')
 
 
 def _create(session: Session, parsed: Parsed) -> int:
@@ -170,16 +175,11 @@ def _create(session: Session, parsed: Parsed) -> int:
         metadata["Metadata"]["Description"] = parsed["description"]
     try:
         save_material(session.config, name, files)
-        save(session.config, {**metadata, "Name": name, **_kept(metadata)})
+        save(session.config, {"Name": name, "Metadata": metadata["Metadata"], "Endpoints": metadata["Endpoints"]})
     except OSError:
         remove(session.config, name)
         raise
     return _done(session, name, "created")
-
-
-def _kept(metadata: dict[str, Any]) -> dict[str, Any]:
-    """The parts of a context in Docker's order, behind its name."""
-    return {"Metadata": metadata["Metadata"], "Endpoints": metadata["Endpoints"]}
 
 
 def _described(session: Session, options: dict[str, str]) -> tuple[dict[str, Any], dict[str, dict[str, bytes]]]:

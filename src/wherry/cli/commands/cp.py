@@ -294,5 +294,10 @@ COMMANDS = {
         CP_FLAGS,
         least=2,
         most=2,
+        long="Copy files/folders between a container and the local filesystem\n\n"
+        "Use '-' as the source to read a tar archive from stdin\n"
+        "and extract it to a directory destination in a container.\n"
+        "Use '-' as the destination to stream a tar archive of a\n"
+        "container source to stdout.",
     ),
 }

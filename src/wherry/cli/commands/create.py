@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wherry.cli.references import Reference
     from wherry.cli.session import Session
 
-_PULL = ("always", "missing", "never")
+_PULL = ("always", "missing", "never", "")
 
 
 def with_help(session: Session, text: str, code: int) -> StatusError:
@@ -125,7 +125,7 @@ def _post(
     try:
         return session.engine.json("POST", "/containers/create", query, body, meanwhile)
     except APIError as error:
-        if error.status != 404 or reference is None or parsed["pull"] != "missing":
+        if error.status != 404 or reference is None or parsed["pull"] not in ("missing", ""):
             raise
     if not parsed["quiet"]:
         session.err(f"Unable to find image '{reference.with_default_tag().familiar}' locally\n")
@@ -137,7 +137,7 @@ def _pull(session: Session, reference: Reference, parsed: Parsed) -> None:
     from wherry.cli.progress import show
 
     reference = reference.with_default_tag()
-    query = {"fromImage": reference.familiar_name, "tag": reference.digest or reference.tag}
+    query = {"fromImage": f"{reference.domain}/{reference.path}", "tag": reference.digest or reference.tag}
     if platform := _platform(parsed):
         query["platform"] = platform
     response = session.engine.request("POST", "/images/create", query)

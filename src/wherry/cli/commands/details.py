@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from wherry.cli.command import Command
-from wherry.cli.errors import StatusError
+from wherry.cli.errors import StatusError, ValueRefused
 from wherry.cli.ports import host_port
 from wherry.cli.table import align
+from wherry.cli.values import parse_number
 from wherry.client.engine import quote
 from wherry.client.errors import APIError
 
@@ -34,12 +35,20 @@ def _rename(session: Session, parsed: Parsed) -> int:
     return 0
 
 
+def _check_port(text: str) -> None:
+    try:
+        parse_number(text, bits=16, signed=False, base=10)
+    except ValueRefused as error:
+        raise StatusError(f"Error: invalid port ({text}): {error}") from None
+
+
 def _port(session: Session, parsed: Parsed) -> int:
     name, *wanted = parsed.arguments
     settings = session.engine.json("GET", f"/containers/{quote(name, '/:')}/json")["NetworkSettings"]
     ports = settings.get("Ports") or {}
     if wanted:
         key = wanted[0] if "/" in wanted[0] else f"{wanted[0]}/tcp"
+        _check_port(key.partition("/")[0])
         if not ports.get(key):
             raise StatusError(f"Error: No public port '{wanted[0]}' published for {name}")
         lines = [host_port(each["HostIp"], each["HostPort"]) for each in ports[key]]

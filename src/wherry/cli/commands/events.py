@@ -13,10 +13,16 @@ from wherry.client.progress import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from wherry.cli.flags import Parsed
     from wherry.cli.session import Session
+
+
+_EMPTY: dict[str, Any] = {
+    "Type": "", "Action": "", "Actor": {"ID": "", "Attributes": {}}, "scope": "", "time": 0, "timeNano": 0,
+}  # fmt: skip
 
 
 def _line(event: dict[str, Any]) -> str:
@@ -35,17 +41,27 @@ def _line(event: dict[str, Any]) -> str:
     return text
 
 
-def _run(session: Session, parsed: Parsed) -> int:
-    show: Any = _line
-    form = parsed["format"]
-    if form:
-        from wherry.cli.template import Template, TemplateError
+def _formatter(form: str) -> Callable[[dict[str, Any]], str]:
+    """A function that shows an event by a template; raises StatusError where the template fits no event."""
+    from wherry.cli.template import Record, Template, TemplateError
 
-        try:
-            template = Template("{{json .}}" if form == "json" else form)
-        except TemplateError as error:
-            raise StatusError(f"Error parsing format: {error}", 64) from None
-        show = template.execute
+    def show(event: dict[str, Any]) -> str:
+        if form == "json":
+            return template.execute(event)
+        # What old clients know an event by.
+        old = {"ID": event.get("id", ""), "Status": event.get("status", ""), "From": event.get("from", "")}
+        return template.execute(Record({**event, **old}, "*events.Message"))
+
+    try:
+        template = Template("{{json .}}" if form == "json" else form)
+        show(_EMPTY)
+    except TemplateError as error:
+        raise StatusError(f"Error parsing format: {error}", 64) from None
+    return show
+
+
+def _run(session: Session, parsed: Parsed) -> int:
+    show = _formatter(parsed["format"]) if parsed["format"] else _line
     query = {flag: timestamp(parsed[flag]) for flag in ("since", "until") if parsed[flag]}
     query.update(filters(parsed["filter"]))
     response = session.engine.request("GET", "/events", query)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from wherry import __version__
 from wherry.cli.command import INSPECT_FORMAT, Command
 from wherry.cli.errors import StatusError
@@ -22,7 +25,7 @@ def _run(session: Session, parsed: Parsed) -> int:
         found = session.engine.json("GET", "/info")
     except (ClientError, StatusError) as error:
         failure = str(error)
-    client = {"Debug": "debug" in session.flags, "Version": __version__, "Context": session.endpoint.context}
+    client = _client(session)
     if form := parsed["format"]:
         if failure:
             raise StatusError(failure)
@@ -39,13 +42,34 @@ def _run(session: Session, parsed: Parsed) -> int:
     return 0
 
 
+def _client(session: Session) -> dict[str, Any]:
+    from wherry.client.engine import MAX_VERSION
+
+    return {
+        "Debug": "debug" in session.flags,
+        "Version": __version__,
+        "DefaultAPIVersion": MAX_VERSION,
+        "PythonVersion": ".".join(map(str, sys.version_info[:3])),
+        "Os": "linux",
+        "Arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine),
+        "Context": session.endpoint.context,
+        "Plugins": [],
+        "Warnings": None,
+    }
+
+
 def _formatted(session: Session, form: str, value: dict[str, Any]) -> None:
-    from wherry.cli.template import Template, TemplateError
+    from wherry.cli.template import Record, Template, TemplateError
 
     try:
-        session.out(Template("{{json .}}" if form == "json" else form).execute(value) + "\n")
+        session.out(
+            Template("{{json .}}" if form == "json" else form).execute(Record(value, "system.dockerInfo")) + "\n"
+        )
     except TemplateError as error:
-        raise StatusError(f"template parsing error: {error}", 64 if error.parsing else 1) from None
+        if error.parsing:
+            raise StatusError(f"template parsing error: {error}", 64) from None
+        session.out("\n")
+        raise StatusError(str(error)) from None
 
 
 def _truth(value: object) -> str:

@@ -25,20 +25,29 @@ _PATHS = {
     "network": "/networks/{}",
     "volume": "/volumes/{}",
 }
-# What Docker can inspect beside these belongs to swarms and plugins.
+# Asked for only by --type: what belongs to swarms and plugins, which the engine refuses with its reason.
+_FOREIGN = {
+    "config": "/configs/{}",
+    "node": "/nodes/{}",
+    "plugin": "/plugins/{}/json",
+    "secret": "/secrets/{}",
+    "service": "/services/{}",
+    "task": "/tasks/{}",
+}
 _TYPES = ("config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume")
 
 
 def _get(session: Session, kind: str, name: str, query: dict[str, str]) -> Any:
     own = query if kind in ("container", "image", "network") else {}
-    return session.engine.json("GET", _PATHS[kind].format(quote(name, "/:@")), own)
+    path = _PATHS.get(kind) or _FOREIGN[kind]
+    return session.engine.json("GET", path.format(quote(name, "/:@")), own)
 
 
-def _any(session: Session, name: str, query: dict[str, str]) -> Any:
-    """The first object of any kind with this name or id."""
+def _any(session: Session, name: str, query: dict[str, str]) -> tuple[str, Any]:
+    """The first object of any kind with this name or id, and its kind."""
     for kind in _PATHS:
         try:
-            return _get(session, kind, name, query if kind == "container" else {})
+            return kind, _get(session, kind, name, query if kind == "container" else {})
         except APIError as error:
             if error.status not in (404, 400, 503):
                 raise
@@ -84,14 +93,14 @@ def _run_any(session: Session, parsed: Parsed) -> int:
     if kind and kind not in _TYPES:
         choices = ", ".join(f'"{name}"' for name in _TYPES)
         raise StatusError(f'unknown type: "{kind}": must be one of {choices}')
-    if kind and kind not in _PATHS:
-        raise StatusError(f"{kind} objects are not supported by this engine")
-    if parsed["size"] and kind not in ("", "container"):
-        raise StatusError(f"Error: --size is only supported for containers, not for {kind}s")
     query = {"size": "1"} if parsed["size"] else {}
 
     def look(name: str) -> Any:
-        return _get(session, kind, name, query) if kind else _any(session, name, query)
+        found = (kind, _get(session, kind, name, query if kind == "container" else {})) if kind else None
+        its_kind, value = found or _any(session, name, query)
+        if parsed["size"] and its_kind != "container":
+            session.err(f"WARNING: --size ignored for {its_kind}\n")
+        return value
 
     return report(session, parsed.arguments, parsed["format"], look)
 

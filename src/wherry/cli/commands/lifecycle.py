@@ -71,8 +71,9 @@ def _stop(verb: str) -> Callable[[Session, Parsed], int]:
         if {"time", "timeout"} <= parsed.changed:
             raise StatusError("conflicting options: cannot specify both --timeout and --time")
         query = {}
-        if "timeout" in parsed.changed:
-            query["t"] = str(parsed["timeout"])
+        for flag in ("timeout", "time"):
+            if flag in parsed.changed:
+                query["t"] = str(parsed[flag])
         if "signal" in parsed.changed:
             query["signal"] = parsed["signal"]
 
@@ -95,18 +96,20 @@ def _kill(session: Session, parsed: Parsed) -> int:
 def _rm(session: Session, parsed: Parsed) -> int:
     flags = (("v", "volumes"), ("link", "link"), ("force", "force"))
     query = {key: "1" for key, flag in flags if parsed[flag]}
-    names = [name.strip("/") for name in parsed.arguments]
-    if "" in names:
+    names = parsed.arguments
+    if not all(name.strip("/") for name in names):
         raise StatusError("container name cannot be empty")
     if parsed["force"]:
         return _force_remove(session, names, query)
-    return each(session, names, "DELETE", lambda name: f"/containers/{name}", query)
+    return each(session, names, "DELETE", lambda name: f"/containers/{name.strip('/')}", query)
 
 
 def _force_remove(session: Session, names: list[str], query: dict[str, str]) -> int:
     """With --force a container that is not there is told, but is no failure."""
     failed = False
-    exchanges = session.engine.request_all(("DELETE", f"/containers/{quote(name, '/:')}", query) for name in names)
+    exchanges = session.engine.request_all(
+        ("DELETE", f"/containers/{quote(name.strip('/'), '/:')}", query) for name in names
+    )
     for name, exchange in zip(names, exchanges, strict=True):
         try:
             exchange()
@@ -136,8 +139,11 @@ def _stop_flags() -> tuple[Flag, ...]:
     return (
         _SIGNAL_TO_SEND,
         Flag("timeout", "int", "Seconds to wait before killing the container", short="t"),
-        Flag("time", "int", "Seconds to wait before killing the container", hidden=True, stores="timeout"),
-    )
+        Flag(
+            "time", "int", "Seconds to wait before killing the container", hidden=True,
+            deprecated="use --timeout instead",
+        ),
+    )  # fmt: skip
 
 
 RM_FLAGS = (

@@ -107,6 +107,10 @@ ContainerRow.COLUMNS = {
     "Networks": ("NETWORKS", _networks),
     "Platform": ("PLATFORM", lambda row: row.data.get("Platform")),
 }
+ContainerRow.RAW = {
+    "raw": "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n"
+    "state: {{.State}}\nstatus: {{.Status}}\nnames: {{.Names}}\nlabels:{{pad .Labels 1 0}}\nports:{{pad .Ports 1 0}}\n"
+}
 ContainerRow.METHODS = {"Label": label}
 
 
@@ -120,7 +124,7 @@ def _run(session: Session, parsed: Parsed) -> int:
         query["all"] = "1"
     if last > 0:
         query["limit"] = str(last)
-    if parsed["size"] or ".Size" in form:
+    if parsed["size"] or ".Size" in form or "{{json.}}" in form.replace(" ", ""):
         query["size"] = "1"
     query.update(filters(parsed["filter"]))
     found = session.engine.json("GET", "/containers/json", query)

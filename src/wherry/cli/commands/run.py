@@ -41,8 +41,10 @@ def _run(session: Session, parsed: Parsed) -> int:
         attached = body["AttachStdin"] or body["AttachStdout"] or body["AttachStderr"]
         container = create(session, parsed, body, _load_interaction if attached else None)
         if not attached:
-            session.engine.call("POST", f"/containers/{container}/start")
-            session.out(f"{container}\n")
+            try:
+                session.engine.call("POST", f"/containers/{container}/start")
+            finally:
+                session.out(f"{container}\n")  # it is there, whether it started or not
             return 0
         return _attached(session, parsed, body, container)
     except (ClientError, StatusError) as error:

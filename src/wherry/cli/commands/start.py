@@ -17,21 +17,22 @@ if TYPE_CHECKING:
 
 def _run(session: Session, parsed: Parsed) -> int:
     names = parsed.arguments
-    query = {flag: parsed[flag] for flag in ("checkpoint", "checkpoint-dir") if parsed[flag]}
-    if query and len(names) > 1:
-        raise StatusError("you cannot restore multiple containers at once")
+    refused = [flag for flag in ("checkpoint", "checkpoint-dir") if flag in parsed.changed]
+    if refused:
+        reason = "is only supported on a Docker daemon with experimental features enabled"
+        raise StatusError("\n".join(f'"--{flag}" {reason}' for flag in refused))
     if not (parsed["attach"] or parsed["interactive"]):
-        return _start_all(session, names, query)
+        return _start_all(session, names)
     if len(names) > 1:
         raise StatusError("you cannot start and attach multiple containers at once")
-    return _start_attached(session, parsed, names[0], query)
+    return _start_attached(session, parsed, names[0])
 
 
-def _start_all(session: Session, names: list[str], query: dict[str, str]) -> int:
+def _start_all(session: Session, names: list[str]) -> int:
     failed = []
     for name in names:
         try:
-            session.engine.call("POST", f"/containers/{quote(name, '/:')}/start", query)
+            session.engine.call("POST", f"/containers/{quote(name, '/:')}/start")
         except APIError as error:
             session.err(f"{error}\n")
             failed.append(name)
@@ -42,7 +43,7 @@ def _start_all(session: Session, names: list[str], query: dict[str, str]) -> int
     return 0
 
 
-def _start_attached(session: Session, parsed: Parsed, name: str, query: dict[str, str]) -> int:
+def _start_attached(session: Session, parsed: Parsed, name: str) -> int:
     found = session.engine.json("GET", f"/containers/{quote(name, '/:')}/json")
     container, config = found["Id"], found["Config"]
     stdin = parsed["interactive"] and config["OpenStdin"]
@@ -54,7 +55,7 @@ def _start_attached(session: Session, parsed: Parsed, name: str, query: dict[str
         interaction.attach(stdin=stdin, stdout=True, stderr=True, condition=condition)
         interaction.send_early_input()
         try:
-            session.engine.call("POST", f"/containers/{container}/start", query)
+            session.engine.call("POST", f"/containers/{container}/start")
         except ClientError:
             if found["HostConfig"].get("AutoRemove"):
                 interaction.exit_status()

@@ -56,11 +56,12 @@ def _run(session: Session, parsed: Parsed) -> int:
         failure = str(error)
     report = {"Client": _client(session, api), "Server": server}
     if template:
-        from wherry.cli.template import TemplateError
+        from wherry.cli.template import Record, TemplateError
 
         try:
-            session.out(template.execute(report) + "\n")
+            session.out(template.execute(Record(report, "system.versionInfo")) + "\n")
         except TemplateError as error:
+            session.out("\n")
             failure = failure or str(error)
     else:
         session.out(_text(report["Client"] or {}, server))

@@ -116,5 +116,6 @@ COMMANDS = {
         _remove,
         (Flag("force", "bool", "Force the removal of one or more volumes", short="f"),),
         least=1,
+        long="Remove one or more volumes. You cannot remove a volume that is in use by a container.",
     ),
 }

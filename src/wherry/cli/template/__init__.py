@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.cli.template.errors import TemplateError
-from wherry.cli.template.evaluate import Execution
+from wherry.cli.template.evaluate import Execution, Record
 from wherry.cli.template.parse import Parser
 
 TYPE_CHECKING = False
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-__all__ = ["Template", "TemplateError"]
+__all__ = ["Record", "Template", "TemplateError"]
 
 
 class Template:
     """A parsed template; raises TemplateError when the text is none."""
 
     def __init__(self, text: str, name: str = "") -> None:
-        self._nodes = Parser(text, name).parse()
+        self._nodes, self._name = Parser(text, name).parse(), name
 
     def execute(self, data: Any, functions: Mapping[str, Callable[..., Any]] | None = None) -> str:
         """The template's output for `data`; `functions` override the built-in ones. Raises TemplateError."""
-        return Execution(data, functions or {}).run(self._nodes)
+        return Execution(data, functions or {}, self._name).run(self._nodes)

@@ -45,11 +45,19 @@ class _Continue(Exception):
     pass
 
 
+class Record(dict[str, Any] if TYPE_CHECKING else dict):  # type: ignore[misc]
+    """A decoded object of which Docker knows the type: what it has not is no field. `type_name` is Go's name."""
+
+    def __init__(self, values: dict[str, Any], type_name: str) -> None:
+        super().__init__(values)
+        self.type_name = type_name
+
+
 class Execution:
     """One run over `data`."""
 
-    def __init__(self, data: Any, functions: Mapping[str, Callable[..., Any]]) -> None:
-        self._dot = data
+    def __init__(self, data: Any, functions: Mapping[str, Callable[..., Any]], name: str = "") -> None:
+        self._dot, self._name = data, name
         self._variables: list[tuple[str, Any]] = [("$", data)]
         self._functions = {**BUILTIN, **functions}
         self._out: list[str] = []
@@ -196,6 +204,8 @@ class Execution:
             for key in value:
                 if key.lower() == lowered:  # Go's field names and JSON's differ in case (ID, Id)
                     return value[key]
+            if isinstance(value, Record):
+                raise self._error(operand, f"can't evaluate field {name} in type {value.type_name}")
             if not value or is_text_map(value):
                 return None
             if name in _OMITTED:
@@ -213,7 +223,7 @@ class Execution:
 
     def _error(self, operand: Any, message: str) -> TemplateError:
         where = operand[4] if len(operand[4]) <= 20 else f"{operand[4][:20]}..."
-        return TemplateError(f'template: :1:{operand[3]}: executing "" at <{where}>: {message}')
+        return TemplateError(f'template: {self._name}:1:{operand[3]}: executing "{self._name}" at <{where}>: {message}')
 
 
 def _nothing(pipe: Any) -> str:
