@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.api.fake import container
+from tests.api.fake import ID, container
 from wherry import errors
 from wherry.api import decode
+from wherry.engine.create import CreateResult
 from wherry.errors import InvalidArgument
 
 DATA = Path(__file__).parent / "data"
@@ -54,10 +55,6 @@ def test_every_route_has_a_versioned_twin(call, path):
         ("PUT", "/_ping"),
         ("POST", "/containers/json"),
         ("PATCH", "/version"),
-        ("GET", "/v1.43/../containers/json"),
-        ("GET", "/containers/../images/json"),
-        ("GET", "/%2e%2e/_ping"),
-        ("GET", "//_ping"),
         ("GET", "/"),
     ],
 )
@@ -65,6 +62,38 @@ def test_unknown_routes_and_wrong_methods_are_not_found(call, method, path):
     reply = call(method, path)
     assert (reply.status, reply.json) == (404, PAGE)
     assert reply.headers["api-version"] == "1.51"
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/v1.43/../containers/json?all=1", "/containers/json?all=1"),
+        ("/containers/../images/json", "/images/json"),
+        ("/containers/x%20y/../a%25b/json", "/containers/a%25b/json"),
+        ("/%2e%2e/_ping", "/_ping"),
+        ("//_ping", "/_ping"),
+        ("//host.example/_ping", "/host.example/_ping"),
+        ("/containers//json", "/containers/json"),
+        ("/..", "/"),
+    ],
+)
+def test_a_path_with_empty_or_dot_segments_is_sent_to_the_clean_one(call, path, location):
+    reply = call("GET", path)
+    assert (reply.status, reply.headers["location"], reply.body) == (301, location, b"")
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("limit=%zz", 'invalid URL escape "%zz"'),
+        ("limit=%", 'invalid URL escape "%"'),
+        ("all=1;limit=2", "invalid semicolon separator in query"),
+    ],
+)
+def test_a_query_that_is_no_form_is_refused_by_those_who_read_it(call, query, text):
+    reply = call("GET", f"/containers/json?{query}")
+    assert (reply.status, reply.json) == (400, {"message": text})
+    assert call("GET", f"/_ping?{query}").status == 200
 
 
 def test_too_new_and_too_old_versions(call):
@@ -193,7 +222,6 @@ def test_bodies_that_cannot_be_decoded(call, body, message):
         b'{"Image":"x","HostConfig":{"Memory":NaN}}',
         b'{"Image":"x","Cmd":[1]}',
         b'{"Image":"x","NetworkingConfig":{"EndpointsConfig":{"bridge":5}}}',
-        b'{"Image":"\xff"}',
         b"[" * 100_000,
         b'{"Image":"x","Labels":{"a":1}}',
     ],
@@ -204,8 +232,71 @@ def test_other_nonsense_is_refused_too(call, body):
     assert reply.json["message"].startswith("invalid JSON: ")
 
 
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"}", "invalid character '}' looking for beginning of value"),
+        (b'{"a"}', "invalid character '}' after object key"),
+        (b"{'a': 1}", r"invalid character '\'' looking for beginning of object key string"),
+        (b'{"a": 01}', "invalid character '1' after object key:value pair"),
+        (b'{"a": [{"b": "]"} 2]}', "invalid character '2' after array element"),
+        (b'{"a": NaN}', "invalid character 'N' looking for beginning of value"),
+        (b"\xef\xbb\xbf{}", r"invalid character '\ufeff' looking for beginning of value"),
+        (b'{"a": "x\ty"}', r"invalid character '\t' in string"),
+        (b'{"a": "\x00"}', r"invalid character '\x00' in string"),
+        (rb'{"a": "\x"}', r"invalid escape sequence `\x` in string"),
+        (b'{"a": "b', "unexpected EOF"),
+        (b'{"a": tru', "unexpected EOF"),
+        (b'{"a": ', "unexpected EOF"),
+        (b"[" * 100_000, "exceeded max depth"),
+        (b'{"a":' * 100_000, "exceeded max depth"),
+        (b'{"a": "\xff", "b": ' + b"1" * 5000 + b"}", "json: cannot unmarshal number: out of range"),
+    ],
+)
+def test_syntax_errors_are_told_in_go_s_words(call, body, text):
+    reply = call("POST", "/containers/create", body, Content_Type="application/json")
+    assert (reply.status, reply.json) == (400, {"message": f"invalid JSON: {text}"})
+
+
+@pytest.mark.parametrize(
+    ("sent", "meant"),
+    [(b"a\xff\xfeb", "a��b"), (b"\xe2\x82", "��"), (rb"\ud800x", "�x"), (rb"\ud83d\ude00", "😀")],
+)
+def test_what_is_no_text_becomes_the_replacement_character(call, engine, monkeypatch, sent, meant):
+    engine.replace(monkeypatch, "create.create", CreateResult(ID, []))
+    body = b'{"Image": "x", "Cmd": ["' + sent + b'"]}'
+    assert call("POST", "/containers/create", body, Content_Type="application/json").status == 201
+    ((_path, _args, options),) = engine.calls
+    assert options["config"].Cmd == [meant]
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (";", "malformed Content-Type header (;): mime: no media type"),
+        ("application/", "malformed Content-Type header (application/): mime: expected token after slash"),
+        ("a b", "malformed Content-Type header (a b): mime: expected slash after first token"),
+        (
+            "application/json, x/y",
+            "malformed Content-Type header (application/json, x/y): mime: unexpected content after media subtype",
+        ),
+        ("application/json;x", "malformed Content-Type header (application/json;x): mime: invalid media parameter"),
+        (
+            "application/json; a=b; A=c",
+            "malformed Content-Type header (application/json; a=b; A=c): mime: duplicate parameter name",
+        ),
+        ("text/plain", "unsupported Content-Type header (text/plain): must be 'application/json'"),
+        ("application", "unsupported Content-Type header (application): must be 'application/json'"),
+    ],
+)
+def test_content_types_are_read_as_go_reads_them(call, given, problem):
+    assert call("POST", "/containers/create", {}, Content_Type=given).json == {"message": problem}
+    for good in ("APPLICATION/JSON", "application/json;", 'application/json; charset="utf-8"; x=y'):
+        assert call("POST", "/containers/create", {}, Content_Type=good).json["message"].startswith("config cannot be")
+
+
 def test_other_bodies_name_their_types(call, monkeypatch):
-    monkeypatch.setattr("wherry.engine.exec.inspect_exec", lambda _engine, _id: None)
+    monkeypatch.setattr("wherry.engine.exec.find_exec", lambda _engine, _id: None)
     prefix = "invalid JSON: json: cannot unmarshal "
     expected = {
         "/volumes/create": ("Name", 5, "number into Go struct field CreateOptions.Name of type string"),

@@ -177,7 +177,7 @@ def test_exec_errors_come_in_band(server, engine, monkeypatch):
     from wherry.engine.model import ExecConfig, ExecRecord
 
     record = ExecRecord("e1", ID, ExecConfig(Cmd=["x"]), started=True)
-    monkeypatch.setattr("wherry.engine.exec.inspect_exec", lambda _engine, _id: record)
+    monkeypatch.setattr("wherry.engine.exec.find_exec", lambda _engine, _id: record)
     engine.replace(monkeypatch, "exec.start_exec", error=errors.Conflict("exec command e1 has already run"))
     with server.connect() as client:
         body = b'{"Tty":false}'
@@ -190,7 +190,7 @@ def test_exec_errors_come_in_band(server, engine, monkeypatch):
 
 
 def test_detached_exec(call, engine, monkeypatch):
-    monkeypatch.setattr("wherry.engine.exec.inspect_exec", lambda _engine, _id: None)
+    monkeypatch.setattr("wherry.engine.exec.find_exec", lambda _engine, _id: None)
     engine.replace(monkeypatch, "exec.start_exec")
     reply = call("POST", "/exec/e1/start", {"Detach": True, "Tty": True, "ConsoleSize": [10, 20]})
     assert (reply.status, reply.headers["content-length"]) == (200, "0")

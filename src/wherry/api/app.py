@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import posixpath
+import urllib.parse
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from wherry.api import errors, versions
@@ -50,6 +52,9 @@ class App:
 
     async def handle(self, request: Request) -> Response | None:
         call = self._find(request)
+        cleaned = clean(request.path)
+        if cleaned != request.path and (call is None or "/." in request.path):
+            return _redirect(request, cleaned)
         if call is None:
             response: Response | None = Response(
                 404, b'{"message":"page not found"}\n', content_type="application/json"
@@ -76,6 +81,22 @@ class App:
             return await call.route.handler(ctx)
         except Exception as error:
             return errors.respond(error, call.version)
+
+
+def clean(path: str) -> str:
+    """`path` without empty segments, "." and "..", as Docker's router wants it; a slash at the end stays."""
+    if "//" not in path and "/." not in path and path.startswith("/"):
+        return path
+    cleaned = posixpath.normpath("/" + path.lstrip("/"))
+    return cleaned + "/" if path.endswith("/") and cleaned != "/" else cleaned
+
+
+def _redirect(request: Request, path: str) -> Response:
+    """Where `request` should have gone. Docker's router answers so before any of its own headers are set. It does so
+    for `/containers//name/json`, too, where we take the slash for the name's: that is how inspect shows a name."""
+    query = request.target.partition("?")[2]
+    location = urllib.parse.quote(path, safe="/:@!$&'()+,;=~") + (f"?{query}" if query else "")
+    return Response(301, headers=[("Location", location)])
 
 
 async def _awaited(call: Call, ctx: Context) -> Response | None:

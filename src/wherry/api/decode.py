@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from wherry.api import gojson, mediatype
 from wherry.engine.model import from_wire
 from wherry.errors import Internal, InvalidArgument
 from wherry.http.message import Request
@@ -18,7 +19,7 @@ MAX_JSON = 8 * 1024 * 1024
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 _DECIMAL = re.compile(r"[+-]?[0-9]+")
 _INT64 = range(-(2**63), 2**63)
-_UNSIGNED_FIELDS = {"blkioweight": 16, "weight": 16, "rate": 64}
+_UNSIGNED_FIELDS = {"blkioweight": 16, "weight": 16, "rate": 64, "consolesize": 64}
 """Their names in lower case and their bits."""
 
 # -- the query
@@ -81,12 +82,16 @@ def filters(query: Query) -> Filters:
         decoded = msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidArgument("invalid filter") from error
+    if decoded is None:
+        return {}
     if not isinstance(decoded, dict):
         raise InvalidArgument("invalid filter")
     return {key: _filter_values(values) for key, values in decoded.items()}
 
 
 def _filter_values(values: Any) -> list[str]:
+    if values is None:
+        return []
     if isinstance(values, dict) and all(isinstance(on, bool) for on in values.values()):
         return list(values)
     if isinstance(values, list) and all(isinstance(value, str) for value in values):
@@ -136,19 +141,14 @@ async def json_body(request: Request, *, optional: bool = False) -> Any:
 
 
 def _check_content_type(request: Request, raw: bytes) -> None:
-    given = request.headers.get("content-type", "")
-    if not given and not raw:
-        return
-    if given.partition(";")[0].strip().lower() != "application/json":
-        raise InvalidArgument(f"unsupported Content-Type header ({given}): must be 'application/json'")
+    given = request.headers.get("content-type")
+    if given or raw:
+        mediatype.check_json(given or "")
 
 
 def parse_json(raw: bytes) -> Any:
     """One JSON value and nothing behind it; every integer fits 64 bits."""
-    try:
-        decoded = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InvalidArgument(_json_error(str(error))) from error
+    decoded = gojson.decode(raw)
     _check_numbers(decoded, "")
     if rb"\u0000" in raw:
         _check_texts(decoded, "")
@@ -169,26 +169,18 @@ def _check_texts(value: Any, path: str) -> None:
             _check_texts(item, path)
 
 
-def _json_error(message: str) -> str:
-    if "trailing characters" in message:
-        return "unexpected content after JSON"
-    if "truncated" in message:
-        return "invalid JSON: unexpected EOF"
-    return f"invalid JSON: {message}"
-
-
-def _check_numbers(value: Any, path: str) -> None:
-    """Python's integers have no end, the API's have."""
+def _check_numbers(value: Any, path: str, under: str = "") -> None:
+    """Python's integers have no end, the API's have. `under` is the key that holds `value`."""
     if isinstance(value, dict):
         for key, item in value.items():
             if type(item) is int:
                 _check_number(item, f"{path}.{key}", key)
             elif isinstance(item, dict | list):
-                _check_numbers(item, f"{path}.{key}")
+                _check_numbers(item, f"{path}.{key}", key)
     elif isinstance(value, list):
         for index, item in enumerate(value):
             if type(item) is int:
-                _check_number(item, f"{path}.{index}", "")
+                _check_number(item, f"{path}.{index}", under)
             elif isinstance(item, dict | list):
                 _check_numbers(item, f"{path}.{index}")
 

@@ -66,5 +66,6 @@ def respond(error: Exception, version: Version | None = None) -> Response:
     if status is HTTPStatus.NOT_MODIFIED:
         return Response(status)
     if version is not None and version < versions.JSON_ERRORS_SINCE:
-        return Response(status, f"{message}\n".encode(), content_type="text/plain; charset=utf-8")
+        plain = [("X-Content-Type-Options", "nosniff")]
+        return Response(status, f"{message}\n".encode(), content_type="text/plain; charset=utf-8", headers=plain)
     return Response(status, msgspec.json.encode({"message": message}) + b"\n", content_type="application/json")

@@ -73,7 +73,7 @@ def _predicates(engine: "Engine", filters: Filters) -> Iterable[Predicate]:
 
 
 def _by_id(values: list[str]) -> Predicate:
-    return lambda record: any(search(value, record.id) for value in values)
+    return lambda record: any(value and record.id.startswith(value) for value in values)
 
 
 def _by_name(values: list[str]) -> Predicate:
@@ -117,15 +117,11 @@ def _by_exit_code(values: list[str]) -> Predicate:
     return matches
 
 
-def _by_isolation(values: list[str]) -> Predicate:
-    return lambda record: any(search(value, record.host_config.Isolation) for value in values)
-
-
 def _by_volume(values: list[str]) -> Predicate:
+    wanted = set(values) - {""}
+
     def matches(record: Container) -> bool:
-        return any(
-            value in (mount.Destination, mount.Name, mount.Source) for mount in record.mounts for value in values
-        )
+        return any(not wanted.isdisjoint((m.Destination, m.Name, m.Source)) for m in record.mounts)
 
     return matches
 
@@ -133,7 +129,7 @@ def _by_volume(values: list[str]) -> Predicate:
 def _by_network(values: list[str]) -> Predicate:
     def matches(record: Container) -> bool:
         return any(
-            value == name or (endpoint.NetworkID and endpoint.NetworkID.startswith(value))
+            value == name or endpoint.NetworkID.startswith(value)
             for name, endpoint in record.networks.items()
             for value in values
         )
@@ -157,14 +153,34 @@ def _ports(key: str, values: list[str]) -> set[tuple[int, str]]:
     """`80`, `80/udp` or `80-90/tcp` as pairs. Raises Internal, as Docker does."""
     wanted = set()
     for value in values:
-        span, _, protocol = value.partition("/")
-        first, _, last = span.partition("-")
-        if not (first.isdigit() and (last or first).isdigit() and int(first) <= int(last or first) < 65536):
-            raise Internal(
-                f'error while looking up for {key} {value}: strconv.ParseUint: parsing "{span}": invalid syntax'
-            )
-        wanted |= {(number, protocol or "tcp") for number in range(int(first), int(last or first) + 1)}
+        if ":" in value:
+            raise Internal(f"filter for '{key}' should not contain ':': {value}")
+        span, _, rest = value.partition("/")
+        try:
+            first, last = _span(span)
+        except ValueError as error:
+            raise Internal(f"error while looking up for {key} {value}: {error}") from None
+        wanted |= {(number, rest.partition("/")[0] or "tcp") for number in range(first, last + 1)}
     return wanted
+
+
+def _span(text: str) -> tuple[int, int]:
+    """The first and the last port of "80" or "80-90". Raises ValueError with the words of go-connections."""
+    if not text:
+        raise ValueError("Empty string specified for ports.")
+    first, dash, last = text.partition("-")
+    numbers = [_port(number) for number in ((first, last) if dash else (first,))]
+    if numbers[-1] < numbers[0]:
+        raise ValueError(f"Invalid range specified for the Port: {text}")
+    return numbers[0], numbers[-1]
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+    if int(text[:40]) > 65535:
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": value out of range')
+    return int(text)
 
 
 _SIMPLE: dict[str, Callable[[list[str]], Predicate]] = {
@@ -172,7 +188,6 @@ _SIMPLE: dict[str, Callable[[list[str]], Predicate]] = {
     "expose": _by_exposed_port,
     "health": _by_health,
     "id": _by_id,
-    "isolation": _by_isolation,
     "label": _by_label,
     "name": _by_name,
     "network": _by_network,

@@ -49,6 +49,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/version", system.version),
     Route("GET", "/info", system.info),
     Route("GET", "/events", system.events),
+    Route("OPTIONS", "/", system.options),
+    Route("OPTIONS", "*", system.options),
     Route("OPTIONS", "/{name}", system.options),
     _missing("POST", "/auth", "logging in to a registry is not supported yet"),
     Route("GET", "/system/df", usage.disk),
@@ -120,14 +122,17 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/volumes/prune", usage.prune_volumes, completes=True),
     Route("GET", "/volumes/{name}", volumes.inspect),
     Route("DELETE", "/volumes/{name}", volumes.remove, completes=True),
-    Route("PUT", "/volumes/{name}", swarm.not_a_manager, missing="only volumes of a swarm can be changed"),
+    Route("PUT", "/volumes/{name}", swarm.no_cluster_volumes, missing="only volumes of a swarm can be changed"),
     # Plugins: none, and there is no way to get any
     Route("GET", "/plugins", system.no_plugins),
     Route("GET", "/plugins/{name}/json", system.no_such_plugin),
     _missing("GET", "/plugins/privileges", "plugins are not supported"),
+    _missing("POST", "/plugins/pull", "plugins are not supported"),
+    _missing("POST", "/plugins/create", "plugins are not supported"),
+    _missing("POST", "/plugins/{name}/upgrade", "plugins are not supported"),
     *(
-        _missing("POST", f"/plugins/{path}", "plugins are not supported")
-        for path in ("pull", "create", "{name}/enable", "{name}/disable", "{name}/upgrade", "{name}/push", "{name}/set")
+        Route("POST", f"/plugins/{{name}}/{verb}", system.no_such_plugin)
+        for verb in ("enable", "disable", "push", "set")
     ),
     Route("DELETE", "/plugins/{name}", system.no_such_plugin),
     # Swarm: this node is in none, which is an answer, not an error of ours
@@ -165,8 +170,6 @@ class Router:
         fixed = self._fixed.get((method, path))
         if fixed is not None:
             return fixed, {}
-        if "/../" in path or "/./" in path or path.endswith(("/..", "/.")):
-            return None
         for key in ((method, _first_segment(path)), (method, "{name}")):
             for pattern, route in self._patterns.get(key, ()):
                 match = pattern.fullmatch(path)

@@ -5,6 +5,7 @@ is waited for between the check of a name and its reservation, so of many create
 """
 
 import os
+import re
 import secrets
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,7 +27,7 @@ from wherry.engine.validate import check_config, check_host_config
 from wherry.errors import InvalidArgument, NotFound
 from wherry.failpoint import hit
 from wherry.images.config_merge import merge
-from wherry.images.store import Image
+from wherry.images.store import Image, host_platform
 from wherry.network.endpoints import parse_mac
 from wherry.store.atomic import write_file
 from wherry.store.trees import delete_tree
@@ -34,9 +35,7 @@ from wherry.store.trees import delete_tree
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
-_MAC_WARNING = (
-    "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
-)
+_ARCHITECTURES = frozenset({"386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x"})
 _IP_PROBLEMS = (
     "user specified IP address is supported on user defined networks only",
     "user specified IP address is supported only when connecting to networks with user configured subnets",
@@ -85,7 +84,7 @@ async def _create(
     warnings = check_host_config(config, host, engine.config, engine.host.capabilities)
     warnings += check_limits(host, engine.limits)
     confine_without_devices(host, engine.limits)
-    networks = _networks(config, host, networking, warnings)
+    networks = _networks(config, host, networking)
     image = await engine.run_blocking(_find_image, engine, config.Image, platform) if config.Image else None
     config = _merged(config, image)
     _join_targets(engine, host)
@@ -157,14 +156,24 @@ async def write_meta(engine: "Engine", record: Container) -> None:
 
 def _find_image(engine: "Engine", ref: str, platform: str | None) -> Image:
     image = engine.images.resolve(ref)
-    wanted = [part for part in (platform or "").split("/") if part]
-    if wanted and wanted != [image.os, image.architecture, image.variant][: len(wanted)]:
+    wanted = _platform(platform) if platform else []
+    if wanted != [image.os, image.architecture, image.variant][: len(wanted)]:
         actual = "/".join(filter(None, (image.os, image.architecture, image.variant)))
         raise NotFound(
-            f"image with reference {ref} was found but does not match the specified platform: "
-            f"wanted {platform}, actual: {actual}"
+            f"image with reference {ref} was found but its platform ({actual}) does not match the specified platform "
+            f"({'/'.join(wanted)})"
         )
     return image
+
+
+def _platform(text: str) -> list[str]:
+    """The parts of "os[/arch[/variant]]" or of an architecture alone. Raises InvalidArgument."""
+    parts = text.lower().split("/")
+    if len(parts) > 3 or not all(re.fullmatch("[a-z0-9_.-]+", part) for part in parts):
+        raise InvalidArgument(f'"{text}": cannot parse platform specifier: invalid argument')
+    if len(parts) == 1:
+        parts = ["linux", *parts] if parts[0] in _ARCHITECTURES else [*parts, host_platform().architecture]
+    return parts
 
 
 def _merged(config: ContainerConfig, image: Image | None) -> ContainerConfig:
@@ -196,7 +205,7 @@ def _join_targets(engine: "Engine", host: HostConfig) -> None:
 
 
 def _networks(
-    config: ContainerConfig, host: HostConfig, networking: NetworkingConfig | None, warnings: list[str]
+    config: ContainerConfig, host: HostConfig, networking: NetworkingConfig | None
 ) -> dict[str, EndpointSettings]:
     """The endpoints asked for, by network name; settles NetworkMode. Raises Docker's refusals for the bridge."""
     if host.NetworkMode in ("", "default"):
@@ -207,14 +216,10 @@ def _networks(
             raise InvalidArgument(f"invalid config for network {name}: EndpointsConfig is nil")
     if "default" in asked:
         asked.setdefault("bridge", asked.pop("default"))
-    if config.MacAddress:
-        warnings.append(_MAC_WARNING)
     if config.NetworkDisabled or host.NetworkMode.startswith("container:"):
         return {}
     endpoints = {name: settings for name, settings in asked.items() if settings is not None}
-    main = endpoints.setdefault(host.NetworkMode, EndpointSettings())
-    main.MacAddress = main.MacAddress or config.MacAddress
-    config.MacAddress = ""
+    endpoints.setdefault(host.NetworkMode, EndpointSettings())
     for name, settings in endpoints.items():
         _check_endpoint(name, settings)
     return endpoints

@@ -136,7 +136,7 @@ def matches(message: Message, filters: Filters) -> bool:
         elif key == "image":
             ok = _image_matches(kind, actor, wanted)
         elif key in ("container", "network", "volume", "plugin", "daemon", "node", "service", "secret", "config"):
-            ok = _object_matches(key, kind, actor, wanted)
+            ok = _names_match(actor, wanted)
         else:
             ok = True
         if not ok:
@@ -153,11 +153,9 @@ def _label_matches(attributes: Mapping[str, str], wanted: str) -> bool:
     return name in attributes and (not equals or attributes[name] == value)
 
 
-def _object_matches(key: str, kind: str, actor: Mapping[str, Any], wanted: Sequence[str]) -> bool:
-    """`container=x` matches a container's own events and those of others that name it in an attribute."""
-    names = [str(actor["Attributes"].get(key, ""))]
-    if kind == key:
-        names += [str(actor["ID"]), str(actor["Attributes"].get("name", ""))]
+def _names_match(actor: Mapping[str, Any], wanted: Sequence[str]) -> bool:
+    """`container=x`, `network=x`...: the beginning of the actor's id or name, whatever kind of actor it is."""
+    names = (str(actor["ID"]), str(actor["Attributes"].get("name", "")))
     return any(name and name.startswith(value) for name in names for value in wanted)
 
 

@@ -140,7 +140,7 @@ async def start_exec(
         state = "is already running" if record.running else "has already run"
         raise Conflict(f"exec command {exec_id} {state}")
     if entry is None:
-        raise NotFound(f"No such container: {record.container_id}")
+        raise NotFound(f"No such container: {exec_id}")
     entry.check("exec")
     record.started = True
     size = console_size or record.config.ConsoleSize
@@ -249,9 +249,20 @@ def container_ended(engine: "Engine", entry: Entry) -> None:
     entry.exec_ids.clear()
 
 
+def find_exec(engine: "Engine", exec_id: str) -> ExecRecord:
+    """The record of an exec. Raises `NotFound` when it, or its container, is not there."""
+    record = engine.execs.get(exec_id)
+    if engine.containers.get(record.container_id) is None:
+        raise NotFound(f"No such container: {exec_id}")
+    return record
+
+
 def inspect_exec(engine: "Engine", exec_id: str) -> ExecRecord:
-    """The record of an exec. GET /exec/{id}/json."""
-    return engine.execs.get(exec_id)
+    """The record of an exec of a container that is there. GET /exec/{id}/json."""
+    record = engine.execs.get(exec_id)
+    if engine.containers.get(record.container_id) is None:
+        raise NotFound(f"No such exec instance: {exec_id}")
+    return record
 
 
 async def resize_exec(engine: "Engine", exec_id: str, height: int, width: int) -> None:

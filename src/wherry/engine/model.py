@@ -332,8 +332,6 @@ class NetworkingConfig(Struct):
 class ExecConfig(Struct):
     """Body of `POST /containers/{id}/exec`."""
 
-    words: ClassVar = frozenset({"Cmd"})
-
     User: str = ""
     Privileged: bool = False
     Tty: bool = False

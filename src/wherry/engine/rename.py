@@ -26,7 +26,7 @@ async def _rename(engine: "Engine", entry: Entry, ref: str, name: str) -> None:
         if name.removeprefix("/") == old:
             raise InvalidArgument("Renaming a container with the same name as its current name")
         try:
-            bare = engine.containers.reserve_name(name, entry.id)
+            bare = engine.containers.reserve_name("/" + name.removeprefix("/"), entry.id)
         except (InvalidArgument, Conflict) as error:
             raise type(error)(f"Error when allocating new name: {error}") from None
         entry.record.name = bare

@@ -5,6 +5,7 @@ None of these holds the container's lock while it waits for the process to end: 
 
 import asyncio
 import logging
+import re
 import signal as signals
 import time
 from typing import TYPE_CHECKING
@@ -183,6 +184,8 @@ async def kill(engine: "Engine", ref: str, signal: str | None = None) -> None:
     """
     entry = engine.containers.lookup(ref)
     try:
+        if re.fullmatch("-[0-9]+", signal or ""):
+            raise InvalidArgument(f"the linux daemon does not support signal {signal}")
         number = parse_signal(signal or "KILL")
         if not deliverable(number):
             raise InvalidArgument(f"the linux daemon does not support signal {number}")

@@ -27,6 +27,8 @@ HeaderList = list[tuple[str, str]]
 _CARELESS = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|\r\n[ \t]|\x00")
 _TOKEN_START = re.compile(rb"[A-Za-z]")
 _END_OF_HEAD = b"\r\n\r\n"
+_VERSIONS = frozenset(f"1.{minor}" for minor in range(10))
+_CONTINUE = "100-continue"
 _BODILESS = (204, 304)
 _MAX_LINES = 256  # of a head: parsing a line costs microseconds, and a quarter of a mebibyte holds very many
 
@@ -126,7 +128,7 @@ class H1:
         self._head = head
         modern = head.http_version == "1.1"
         self._last = not modern or "close" in head.headers.get("connection", "").lower()
-        self.wants_continue = modern and head.headers.get("expect", "").lower() == "100-continue"
+        self.wants_continue = modern and head.headers.get("expect", "").lower() == _CONTINUE
 
     def _head_is_complete(self) -> bool:
         if self._scanned == 0 and self._raw.startswith(b"\r\n"):
@@ -216,4 +218,8 @@ def _head(event: h11.Request) -> Head:
     version = event.http_version.decode()
     if "transfer-encoding" in headers and ("content-length" in headers or version != "1.1"):
         raise ProtocolError("ambiguous message length")
+    if version not in _VERSIONS:
+        raise ProtocolError("unsupported protocol version", 505)
+    if headers.get("expect", _CONTINUE).lower() != _CONTINUE:
+        raise ProtocolError("unsupported expectation", 417)
     return Head(event.method.decode("latin-1"), event.target.decode("latin-1"), headers, version)

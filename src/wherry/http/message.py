@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -159,9 +160,9 @@ class _BodyFile(io.RawIOBase):
 
 
 class Request:
-    """One request. `path` is decoded, `query` maps a name to its values in order; header names are lower-case."""
+    """One request. `path` is decoded; header names are lower-case."""
 
-    __slots__ = ("body", "connection", "headers", "http_version", "method", "path", "query", "target")
+    __slots__ = ("_query", "body", "connection", "headers", "http_version", "method", "path", "target")
 
     def __init__(self, head: Head, body: Body, connection: "Connection") -> None:
         self.method = head.method
@@ -170,7 +171,16 @@ class Request:
         self.http_version = head.http_version
         self.body = body
         self.connection = connection
-        self.path, self.query = split_target(head.target)
+        self.path = path_of(head.target)
+        self._query: dict[str, list[str]] | None = None
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The parameters: a name's values in order. Raises InvalidArgument, for those who ask, when they are no
+        form."""
+        if self._query is None:
+            self._query = query_of(self.target)
+        return self._query
 
     @property
     def peer(self) -> Peer | None:
@@ -182,24 +192,44 @@ class Request:
         return "upgrade" in self.headers
 
     @property
+    def body_length(self) -> int | None:
+        """What is announced, in bytes; None when only its end will tell (chunks)."""
+        return None if "transfer-encoding" in self.headers else int(self.headers.get("content-length") or 0)
+
+    @property
     def has_body(self) -> bool:
         """A body is announced (a length of 0 announces none)."""
         return "transfer-encoding" in self.headers or self.headers.get("content-length", "0").strip("0") != ""
 
 
-def split_target(target: str) -> tuple[str, dict[str, list[str]]]:
-    """The decoded path and the query of a request target (origin form, or absolute form as proxies send it).
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}")
 
-    Raises InvalidArgument when an escape is not UTF-8 or the path holds a NUL.
+
+def path_of(target: str) -> str:
+    """The decoded path of a request target (origin form, or absolute form as proxies send it); bytes that are no
+    UTF-8 become U+FFFD.
+
+    Raises InvalidArgument when an escape is none or the path holds a NUL.
     """
-    raw_path, _, raw_query = target.partition("?")
-    if not raw_path.startswith("/") and "://" in raw_path:
-        raw_path = "/" + raw_path.partition("://")[2].partition("/")[2]
-    try:
-        path = urllib.parse.unquote(raw_path, errors="strict") if "%" in raw_path else raw_path
-        query = urllib.parse.parse_qs(raw_query, keep_blank_values=True, errors="strict") if raw_query else {}
-    except UnicodeDecodeError as error:
-        raise InvalidArgument("malformed request target") from error
-    if "\x00" in path:
+    raw = target.partition("?")[0]
+    if not raw.startswith("/") and "://" in raw:
+        raw = "/" + raw.partition("://")[2].partition("/")[2]
+    if "%" not in raw:
+        return raw
+    path = urllib.parse.unquote(raw, errors="replace")
+    if _BAD_ESCAPE.search(raw) or "\x00" in path:
         raise InvalidArgument("malformed request target")
-    return path, query
+    return path
+
+
+def query_of(target: str) -> dict[str, list[str]]:
+    """The parameters of a request target. Raises InvalidArgument, in the words of Go's `url.ParseQuery`."""
+    raw = target.partition("?")[2]
+    if not raw:
+        return {}
+    if ";" in raw:
+        raise InvalidArgument("invalid semicolon separator in query")
+    broken = _BAD_ESCAPE.search(raw) if "%" in raw else None
+    if broken:
+        raise InvalidArgument(f'invalid URL escape "{broken[0]}"')
+    return urllib.parse.parse_qs(raw, keep_blank_values=True, errors="replace")

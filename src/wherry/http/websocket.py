@@ -18,6 +18,10 @@ from wherry.http.message import Request
 from wherry.http.raw import RawReader
 
 
+class NotWebSocket(InvalidArgument):
+    """The request is no WebSocket handshake."""
+
+
 class WebSocketCodec:
     """Messages on the wire, the bytes of the conversation inside."""
 
@@ -77,7 +81,7 @@ class WebSocketHijack:
         return self._raw is not None
 
     async def accept(self, content_type: str) -> None:
-        """Shake hands; a WebSocket has no content type. Raises InvalidArgument when the request is not one."""
+        """Shake hands; a WebSocket has no content type. Raises NotWebSocket when the request is not one."""
         answer = _handshake(self._request)
         await self._request.body.discard(0)
         self._raw = self._connection.take_over()
@@ -123,4 +127,4 @@ def _handshake(request: Request) -> bytes:
         upgrade = next(event for event in handshake.events() if isinstance(event, Upgrade))
         return handshake.send(AcceptConnection(subprotocol=next(iter(upgrade.subprotocols), None)))
     except (RemoteProtocolError, LocalProtocolError, StopIteration) as error:
-        raise InvalidArgument(f"not a WebSocket handshake: {error}") from error
+        raise NotWebSocket(f"not a WebSocket handshake: {error}") from error

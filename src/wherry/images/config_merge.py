@@ -25,7 +25,7 @@ def merge(user: Config, image: Config) -> Config:
         united = {**(image.get(key) or {}), **(user.get(key) or {})}
         merged[key] = united or None
     merged["Labels"] = {**(image.get("Labels") or {}), **(user.get("Labels") or {})}
-    merged["Env"] = merge_env(user.get("Env") or [], image.get("Env") or [])
+    merged["Env"] = merge_env(user.get("Env") or [], image.get("Env") or []) or None
     merged["Entrypoint"], merged["Cmd"] = _command(user, image)
     if image.get("Healthcheck"):
         merged["Healthcheck"] = _health(user.get("Healthcheck"), image["Healthcheck"])

@@ -1,8 +1,9 @@
 """/containers: create, list, inspect and the verbs of the life cycle."""
 
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
-from wherry.api import decode
+from wherry.api import creation, decode
 from wherry.api.context import Context, json_bytes, json_response
 from wherry.api.listing import select
 from wherry.api.shapes import containers as shapes
@@ -22,6 +23,8 @@ from wherry.errors import InvalidArgument, NotFound
 from wherry.http.message import Response
 
 _NO_CONFIG = "config cannot be empty in order to create a container"
+_CONFIG_FIELDS = frozenset(name.lower() for name in ContainerConfig.__struct_fields__)
+_EMPTY_OBJECT = 7  # bytes: what is longer, or of unknown length, says something
 _NO_BODY = "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
 
 
@@ -62,17 +65,35 @@ async def create(ctx: Context) -> Response:
     if isinstance(data, dict):
         host = decode.pop_any_case(data, "HostConfig")
         networking = decode.pop_any_case(data, "NetworkingConfig")
+    wanted = Wanted(
+        decode.convert(ContainerConfig, data, go_type="container.CreateRequest"),
+        decode.convert(HostConfig, host, go_type="container.HostConfig", at=".HostConfig"),
+        decode.convert(NetworkingConfig, networking, go_type="network.NetworkingConfig", at=".NetworkingConfig"),
+    )
+    if not any(key.lower() in _CONFIG_FIELDS for key in data):
+        raise InvalidArgument(_NO_CONFIG)
+    return await _create(ctx, wanted)
+
+
+class Wanted(NamedTuple):
+    """The three parts of a create request."""
+
+    config: ContainerConfig
+    host: HostConfig
+    networking: NetworkingConfig
+
+
+async def _create(ctx: Context, wanted: Wanted) -> Response:
+    warnings = creation.adapt(*wanted, ctx.version)
     result = await engine_create.create(
         ctx.engine,
         name=ctx.text("name") or None,
-        config=decode.convert(ContainerConfig, data, go_type="container.CreateRequest"),
-        host_config=decode.convert(HostConfig, host, go_type="container.HostConfig", at=".HostConfig"),
-        networking=decode.convert(
-            NetworkingConfig, networking, go_type="network.NetworkingConfig", at=".NetworkingConfig"
-        ),
-        platform=ctx.text("platform") or None,
+        config=wanted.config,
+        host_config=wanted.host,
+        networking=wanted.networking,
+        platform=(ctx.text("platform") or None) if ctx.version >= (1, 41) else None,
     )
-    return json_response({"Id": result.id, "Warnings": result.warnings}, 201)
+    return json_response({"Id": result.id, "Warnings": warnings + result.warnings}, 201)
 
 
 async def inspect(ctx: Context) -> Response:
@@ -91,20 +112,24 @@ async def inspect(ctx: Context) -> Response:
 
 
 async def start(ctx: Context) -> Response:
-    if ctx.request.has_body and len(await ctx.request.body.read(decode.MAX_JSON)) > 2:
+    if ctx.request.body_length is None or ctx.request.body_length > _EMPTY_OBJECT:
         raise InvalidArgument(_NO_BODY)
     await engine_start.start(ctx.engine, ctx.name, detach_keys=ctx.text("detachKeys") or None)
     return Response(204)
 
 
 async def stop(ctx: Context) -> Response:
-    hint = await engine_stop.stop(ctx.engine, ctx.name, timeout=ctx.number("t"), signal=ctx.text("signal") or None)
+    hint = await engine_stop.stop(ctx.engine, ctx.name, timeout=ctx.number("t"), signal=_stop_signal(ctx))
     # RFC 7234, 5.5: clients that know nothing of warnings ignore them.
     return Response(204, headers=[("Warning", f'199 wherry "{hint}"')] if hint else None)
 
 
+def _stop_signal(ctx: Context) -> str | None:
+    return (ctx.text("signal") or None) if ctx.version >= (1, 42) else None
+
+
 async def restart(ctx: Context) -> Response:
-    await engine_stop.restart(ctx.engine, ctx.name, timeout=ctx.number("t"), signal=ctx.text("signal") or None)
+    await engine_stop.restart(ctx.engine, ctx.name, timeout=ctx.number("t"), signal=_stop_signal(ctx))
     return Response(204)
 
 

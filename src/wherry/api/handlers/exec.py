@@ -17,6 +17,8 @@ from wherry.http.hijack import MULTIPLEXED_STREAM, RAW_STREAM, HttpHijack
 from wherry.http.message import Response
 from wherry.http.stdcopy import STDOUT, frame
 
+_CONSOLE_SIZE_SINCE = (1, 42)
+
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +34,8 @@ async def create(ctx: Context) -> Response:
     config = convert(ExecConfig, await ctx.json(optional=True), go_type="container.ExecOptions", at="ExecOptions")
     if not config.Cmd:
         raise InvalidArgument("No exec command specified")
+    if ctx.version < _CONSOLE_SIZE_SINCE:
+        config.ConsoleSize = None
     return json_response({"Id": await engine_exec.create_exec(ctx.engine, ctx.name, config)}, 201)
 
 
@@ -65,18 +69,18 @@ def shape(record: ExecRecord) -> dict[str, Any]:
 
 
 async def resize(ctx: Context) -> Response:
-    engine_exec.inspect_exec(ctx.engine, ctx.name)
     height, width = dimensions(ctx)
+    engine_exec.find_exec(ctx.engine, ctx.name)
     await engine_exec.resize_exec(ctx.engine, ctx.name, height, width)
     return Response(200)
 
 
 async def start(ctx: Context) -> Response | None:
     """Run it: in the background (`Detach`), or over this connection, where errors then come in band."""
-    engine_exec.inspect_exec(ctx.engine, ctx.name)  # an unknown one is still told as a 404
     asked = await ctx.json(optional=True)
     options = convert(StartOptions, asked, go_type="container.ExecStartOptions", at="ExecStartOptions")
-    size = options.ConsoleSize if options.Tty else None
+    engine_exec.find_exec(ctx.engine, ctx.name)  # an unknown one is still told as a 404
+    size = options.ConsoleSize if options.Tty and ctx.version >= _CONSOLE_SIZE_SINCE else None
     if options.Detach:
         await engine_exec.start_exec(ctx.engine, ctx.name, detach=True, tty=options.Tty, console_size=size)
         return Response(200)

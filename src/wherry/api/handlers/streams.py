@@ -14,7 +14,7 @@ from wherry.engine import wait as engine_wait
 from wherry.errors import InvalidArgument, WherryError
 from wherry.http.hijack import MULTIPLEXED_STREAM, RAW_STREAM, HttpHijack
 from wherry.http.message import Last, Response
-from wherry.http.websocket import WebSocketHijack
+from wherry.http.websocket import NotWebSocket, WebSocketHijack
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,13 @@ async def attach(ctx: Context) -> None:
         await takeover.close()
 
 
-async def attach_websocket(ctx: Context) -> None:
+async def attach_websocket(ctx: Context) -> Response | None:
     """GET /containers/{name}/attach/ws: the same in messages, never multiplexed."""
-    await _attach(ctx, WebSocketHijack(ctx.request), mux=False)
+    try:
+        await _attach(ctx, WebSocketHijack(ctx.request), mux=False)
+    except NotWebSocket:
+        return Response(400, b"not websocket protocol")
+    return None
 
 
 async def _attach(ctx: Context, takeover: Takeover, *, mux: bool) -> None:

@@ -102,7 +102,8 @@ def with_legacy_fields(message: dict[str, Any]) -> dict[str, Any]:
 
 
 async def no_plugins(ctx: Context) -> Response:
-    decode.accept_filters(ctx.filters(), ("capability", "enabled"))
+    filters = decode.accept_filters(ctx.filters(), ("capability", "enabled"))
+    decode.filter_flag(filters, "enabled", default=False)
     return json_response(msgspec.Raw(b"[]"))
 
 

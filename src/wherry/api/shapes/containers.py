@@ -104,9 +104,16 @@ def inspect(
         shown |= _sizes(sizes, always=True)
     return shown | {
         "Mounts": _mounts(record),
-        "Config": to_wire(record.config),
+        "Config": _config(record),
         "NetworkSettings": _network_settings(record, version),
     }
+
+
+def _config(record: Container) -> dict[str, Any]:
+    """The configuration; the address asked for on the main network is shown in it, as of old."""
+    mac = record.asked_macs.get(record.host_config.NetworkMode, "")
+    shown: dict[str, Any] = to_wire(record.config)
+    return shown | {"MacAddress": mac} if mac else shown
 
 
 def state(state: State) -> dict[str, Any]:

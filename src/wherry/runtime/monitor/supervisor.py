@@ -205,9 +205,8 @@ class Supervisor:
                 joining.size = height, width
                 return
         job = self._running_job(message)
-        if job.console < 0:
-            raise StartError("InvalidArgument", "the process has no terminal to resize")
-        tty.set_size(job.console, height, width)
+        if job.console >= 0:  # without a terminal there is nothing to do, and nothing wrong
+            tty.set_size(job.console, height, width)
 
     def _attach(self, message: dict[str, Any], fds: list[int]) -> None:
         job = self._running_job(message)
