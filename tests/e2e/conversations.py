@@ -435,7 +435,7 @@ def streams(w: Wire, v: str) -> None:
         w.call("POST", f"{v}/containers/none/{path}")
     w.call("POST", f"{v}/containers/none/attach", None, {"Connection": "close, Upgrade", "Upgrade": "tcp"})
     ws = {
-        "Connection": "Upgrade",
+        "Connection": "close, Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",

@@ -173,7 +173,6 @@ async def test_of_many_creates_of_one_name_one_succeeds(lab: Lab) -> None:
         ({"VolumesFrom": ["zz"]}, InvalidArgument, "No such container: zz"),
         ({"SecurityOpt": ["foo"]}, InvalidArgument, 'invalid --security-opt 1: "foo"'),
         ({"ExtraHosts": ["foo"]}, InvalidArgument, 'bad format for add-host: "foo"'),
-        ({"MacAddress": "xx"}, InvalidArgument, "invalid config for network none: invalid MAC address xx"),
     ],
 )
 @scenario
