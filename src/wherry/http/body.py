@@ -27,23 +27,26 @@ class BodyFraming:
         self._in_trailer = False
         self.complete = length == 0
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Bytes from the wire; returns those of the body among them. Raises FramingError."""
+    def feed(self, data: bytes | bytearray, size: int = -1) -> list[memoryview]:
+        """Bytes from the wire, the first `size` of `data` if that is given; returns those of the body among them, as
+        views of `data`. Raises FramingError."""
+        size = len(data) if size < 0 else size
         if self.complete:
-            self._raw += data
+            self._raw += memoryview(data)[:size]
             return []
         if not self._chunked:
-            return self._plain(data)
+            return self._plain(memoryview(data)[:size])
         if self._raw:
-            data = bytes(self._raw) + data
+            data = bytes(self._raw) + memoryview(data)[:size]
+            size = len(data)
             self._raw.clear()
-        return self._chunks(data)
+        return self._chunks(data, size)
 
     def rest(self) -> bytes:
         """What arrived behind the body, or is not understood yet."""
         return bytes(self._raw)
 
-    def _plain(self, data: bytes) -> list[bytes]:
+    def _plain(self, data: memoryview) -> list[memoryview]:
         if len(data) > self._left:
             self._raw += data[self._left :]
             data = data[: self._left]
@@ -51,35 +54,36 @@ class BodyFraming:
         self.complete = not self._left
         return [data] if data else []
 
-    def _chunks(self, data: bytes) -> list[bytes]:
+    def _chunks(self, data: bytes | bytearray, size: int) -> list[memoryview]:
         found = []
+        view = memoryview(data)[:size]
         at = 0
-        while at < len(data):
+        while at < size:
             if self._left:
-                piece = data[at : at + self._left]
+                piece = view[at : at + self._left]
                 found.append(piece)
                 at += len(piece)
                 self._left -= len(piece)
                 continue
-            line, at = self._line(data, at)
+            line, at = self._line(data, at, size)
             if line is None:
                 break
             self._interpret(line)
             if self.complete:
                 break
-        self._raw += data[at:]
+        self._raw += view[at:]
         return found
 
-    def _line(self, data: bytes, at: int) -> tuple[bytes | None, int]:
+    def _line(self, data: bytes | bytearray, at: int, size: int) -> tuple[bytes | None, int]:
         """The line that begins at `at` and where it ends; None when it is not all there."""
-        end = data.find(b"\n", at, at + _LINE_MAX)
+        end = data.find(b"\n", at, min(at + _LINE_MAX, size))
         if end < 0:
-            if len(data) - at >= _LINE_MAX:
+            if size - at >= _LINE_MAX:
                 raise FramingError("chunk header too long")
             return None, at
         if data[end - 1 : end] != b"\r" or end == at:
             raise FramingError("illegal chunk header")
-        return data[at : end - 1], end + 1
+        return bytes(data[at : end - 1]), end + 1
 
     def _interpret(self, line: bytes) -> None:
         if self._in_trailer:

@@ -27,10 +27,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.errors import InvalidArgument
 from wherry.http import guard
+from wherry.http.body import FramingError
 from wherry.http.h1 import H1, Event, Head, HeaderList, ProtocolError
-from wherry.http.message import Body, Hangup, Last, Peer, Request, Response
+from wherry.http.message import Body, Last, Peer, Request, Response
 from wherry.http.raw import RawReader
 from wherry.http.sink import LoopSink, Sink, SocketSink
+from wherry.http.source import Hangup, SocketSource
 
 if TYPE_CHECKING:
     from wherry.http.server import Server
@@ -81,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._raw: RawReader | None = None
         self._sink: SocketSink | None = None
+        self._source: SocketSource | None = None
 
     # -- events of the transport
 
@@ -136,8 +139,7 @@ class Connection(asyncio.Protocol):
         if self._raw is not None:
             self._raw.feed_lost()
         elif self.task is not None:
-            if self._sink is not None:
-                self._sink.abort()
+            self._wake_threads()
             self.task.cancel()
 
     def pause_writing(self) -> None:
@@ -332,6 +334,39 @@ class Connection(asyncio.Protocol):
         if not self._lost and self._raw is None and not self._http.request_complete:
             self.transport.resume_reading()
 
+    def lend_body(self, early: bytes) -> SocketSource | None:
+        """What a thread reads the rest of the body from, in our place; `early` comes before it. None where the bytes
+        have to come through the event loop."""
+        if self.encrypted or self._lost or self._eof or self._source is not None:
+            return None
+        self.want_body()
+        self._cancel_timer()
+        self.transport.pause_reading()
+        loop = asyncio.get_running_loop()
+
+        def returned(bad: FramingError | None) -> None:
+            loop.call_soon_threadsafe(self._body_returned, source, bad)
+
+        framing = self._http.lend_body()
+        source = SocketSource(_duplicate(self.transport), framing, early, self._limits.body_s, returned)
+        self._source = source
+        return source
+
+    def take_back_body(self) -> None:
+        """Read it ourselves again, where the thread left it."""
+        if self._source is not None:
+            self._body_returned(self._source, None)
+
+    def _body_returned(self, source: SocketSource, bad: FramingError | None) -> None:
+        if self._source is not source:
+            return
+        self._source = None
+        source.revoke()
+        self._http.take_back_body(bad)
+        if not self._lost and self._raw is None:
+            self.transport.resume_reading()
+            self._pump()
+
     def _expect_body(self) -> None:
         self._cancel_timer()
         if self._limits.body_s is not None and not self._lost:
@@ -405,9 +440,14 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection."""
         self._cancel_timer()
-        if self._sink is not None:
-            self._sink.abort()
+        self._wake_threads()
         self.transport.abort()
+
+    def _wake_threads(self) -> None:
+        """Let those who read or write in our place find out that it is over."""
+        for end in (self._sink, self._source):
+            if end is not None:
+                end.abort()
 
     # -- time
 

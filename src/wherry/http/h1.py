@@ -73,7 +73,7 @@ class H1:
         self._chunked = False
         self._last = False
         self._body = BodyFraming(0)
-        self._arrived: list[bytes] = []
+        self._arrived: list[memoryview] = []
         self._bad: FramingError | None = None
 
     # -- receiving
@@ -91,6 +91,14 @@ class H1:
     def feed_eof(self) -> None:
         """The peer will send nothing more."""
         self._eof = True
+
+    def lend_body(self) -> BodyFraming:
+        """The framing of the body at hand, for somebody else to feed; nothing may be fed here until it is back."""
+        return self._body
+
+    def take_back_body(self, bad: FramingError | None) -> None:
+        """Whoever had the framing is done with it; `bad` is what it met."""
+        self._bad = self._bad or bad
 
     def next_event(self) -> Head | bytes | Event:
         """The next event of the table above. Raises ProtocolError; the connection must then be closed."""

@@ -5,11 +5,12 @@ import io
 import re
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from wherry.errors import InvalidArgument
 from wherry.http.h1 import Head, HeaderList
 from wherry.http.sink import Sink
+from wherry.http.source import SocketSource
 
 if TYPE_CHECKING:
     from wherry.http.connection import Connection
@@ -58,10 +59,6 @@ class Last(bytes):
     """The last piece of a streamed body: it goes out together with the end."""
 
 
-class Hangup(ConnectionError):
-    """The peer went away before it had sent the whole body."""
-
-
 class Body:
     """The body of a request, as it arrives. Reading asks the peer for it (`100 Continue`), leaving it unread is fine:
     the server drains what is short and closes the connection on what is long."""
@@ -99,6 +96,7 @@ class Body:
 
     async def read_some(self) -> bytes:
         """What has arrived, at least one byte; b"" at the end. Raises `Hangup` or the framing's error."""
+        self._connection.take_back_body()
         if not self._chunks and not self._complete:
             self._connection.want_body()
         while not self._chunks:
@@ -134,29 +132,58 @@ class Body:
             limit -= len(data)
         return limit >= 0 and self._complete
 
-    def as_file(self) -> io.BufferedReader:
-        """A blocking, read-only binary file for a worker thread; never read it on the event loop's thread."""
-        return io.BufferedReader(_BodyFile(self, asyncio.get_running_loop()), 1024 * 1024)
+    async def lend(self) -> SocketSource | None:
+        """What a thread reads the body from, or None when it has to come through here."""
+        if self._complete or self._error is not None:
+            return None
+        source = self._connection.lend_body(bytes(self._chunks))
+        if source is not None:
+            self._chunks.clear()
+        return source
+
+    def as_file(self) -> BinaryIO:
+        """A blocking, read-only binary file for one worker thread; never read it on the event loop's thread. The thread
+        must be done with it when the reply has been sent."""
+        return cast(BinaryIO, _BodyFile(self, asyncio.get_running_loop()))
 
 
-class _BodyFile(io.RawIOBase):
-    """The thread's end of a `Body`: every read that finds nothing left crosses to the event loop once."""
+class _BodyFile(io.BufferedIOBase):
+    """The thread's end of a `Body`: it reads from the client's socket; where that cannot be, every read that finds
+    nothing left crosses to the event loop once."""
 
     def __init__(self, body: Body, loop: asyncio.AbstractEventLoop) -> None:
         self._body = body
         self._loop = loop
-        self._rest = memoryview(b"")
+        self._source: SocketSource | None = None
+        self._asked = False
+        self._rest = b""
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
-        if not self._rest:
-            self._rest = memoryview(asyncio.run_coroutine_threadsafe(self._body.read_some(), self._loop).result())
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
+    def read1(self, size: int | None = -1, /) -> bytes:
+        data = self._rest or self._next()
+        if size is None or size < 0 or size >= len(data):
+            self._rest = b""
+            return data
+        self._rest = data[size:]
+        return data[:size]
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        parts: list[bytes] = []
+        left = -1 if size is None else size
+        while left and (data := self.read1(left)):
+            parts.append(data)
+            left -= len(data) if left > 0 else 0
+        return b"".join(parts)
+
+    def _next(self) -> bytes:
+        if not self._asked:
+            self._asked = True
+            self._source = asyncio.run_coroutine_threadsafe(self._body.lend(), self._loop).result()
+        if self._source is not None:
+            return self._source.read()
+        return asyncio.run_coroutine_threadsafe(self._body.read_some(), self._loop).result()
 
 
 class Request:
