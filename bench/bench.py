@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -223,8 +224,8 @@ class Bench:
         for host in (self.docker, self.wherryd.host):
             sh("docker", "-H", host, "run", "-d", "--name", "bench-cp", "--net", "none", IMAGE, "sleep", "100000")
         for what, name in ((f"`cp` of {STREAM_MB} MB", "large"), (f"`cp` of {COPY_FILES} files", "many")):
-            into = self.copy_times(str(here / name), "bench-cp:/tmp", None)
-            out = self.copy_times(f"bench-cp:/tmp/{name}", str(here / "out"), here / "out")
+            into = self.copy_times(str(here / name), f"bench-cp:/tmp/{name}-")
+            out = self.copy_times(f"bench-cp:/tmp/{name}-1", str(here / f"{name}-"))
             for direction, times in (("in", into), ("out", out)):
                 docker, wherry = median(times["docker"]) / 1000, median(times["wherry"]) / 1000
                 if name == "large":
@@ -235,16 +236,14 @@ class Bench:
             sh("docker", "-H", host, "rm", "-f", "bench-cp")
         shutil.rmtree(here)
 
-    def copy_times(self, source: str, target: str, clear: Path | None) -> dict[str, list[float]]:
-        """Milliseconds of each run of `cp`; `clear` is a local target to remove before."""
+    def copy_times(self, source: str, target: str) -> dict[str, list[float]]:
+        """Milliseconds of each run of `cp`, which makes something new that `target` begins the name of."""
 
         def job(host: str) -> Callable[[], None]:
-            def run() -> None:
-                if clear is not None:
-                    subprocess.run(["rm", "-rf", str(clear)], check=True)
-                sh("docker", "-H", host, "cp", "-q", source, target)
-
-            return run
+            numbers = itertools.count()
+            word = "docker" if host == self.docker else "wherry"
+            name = target if ":" in target else f"{target}{word}-"
+            return lambda: sh("docker", "-H", host, "cp", "-q", source, f"{name}{next(numbers)}")
 
         return alternate({"docker": job(self.docker), "wherry": job(self.wherryd.host)}, min(self.n, 3))
 

@@ -36,6 +36,7 @@ class CopyExtractor(LayerExtractor):
         self._place = place
         self._keep_kinds = keep_kinds
         self._mounted = mounted
+        self._mount_points = {(status.st_dev, status.st_ino) for status in map(os.fstat, mounted)}
 
     def _make(self, reader: TarReader, entry: Entry) -> None:
         try:
@@ -49,6 +50,8 @@ class CopyExtractor(LayerExtractor):
             first, second = ("directory", "non-directory") if was else ("non-directory", "directory")
             raise Internal(f'cannot overwrite {first} "{os.fsdecode(name)}" with {second} "{self._place}"')
         # The kernel keeps mount points of its caller's namespace only, and these mounts are in none of ours.
+        if not was and (status.st_dev, status.st_ino) not in self._mount_points:
+            return
         path = os.path.join(_path_of(parent), os.fsdecode(name))
         if any(point == path or point.startswith(path + "/") for point in map(_path_of, self._mounted)):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
