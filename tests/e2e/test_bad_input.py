@@ -26,6 +26,7 @@ MEANINGFUL = {
     *((struct, '{"x": 1}') for struct in ("Healthcheck", "LogConfig", "RestartPolicy")),  # unknown keys are ignored
     *((struct, '{"x": [[1]]}') for struct in ("Healthcheck", "LogConfig", "RestartPolicy", "IPAMConfig")),
     ("IPAMConfig", '{"x": 1}'),
+    ("ConsoleSize", "[1]"),  # an array of Go's: what is missing is zero
 }
 
 
