@@ -85,10 +85,8 @@ class _Terminal:
             write_all(self._fd, _plain({**message, "progressDetail": None}).encode())
             return
         key = message["id"]
-        text = f"{key}: {message.get('status', '')} {bar(detail, self._width)}".rstrip()
-        if key not in self._rows:
-            self._rows[key] = len(self._rows)
-            write_all(self._fd, f"{text}\n".encode())
-            return
+        text = f"{key}: {message.get('status', '')} {bar(detail, self._width)}"
+        room = "" if key in self._rows else "\n"
+        self._rows.setdefault(key, len(self._rows))
         up = len(self._rows) - self._rows[key]
-        write_all(self._fd, f"\x1b[{up}A\x1b[2K\r{text}\x1b[{up}B\r".encode())
+        write_all(self._fd, f"{room}\x1b[{up}A\x1b[2K\r{text}\r\x1b[{up}B".encode())
