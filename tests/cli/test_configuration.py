@@ -134,3 +134,10 @@ def test_directories_of_certificates(configured, tmp_path):
     os.mkdir(tmp_path / "certs")
     _, err, _ = configured({}, "ps", DOCKER_TLS_VERIFY="1", DOCKER_CERT_PATH=str(tmp_path / "certs"))
     assert f"open {tmp_path}/certs/ca.pem: no such file" in err
+
+
+@pytest.mark.parametrize(("flags", "paused"), [([], True), (["--no-pause"], False), (["--pause=false"], False)])
+def test_newer_clients_commit_without_a_pause_by_another_flag(flags, paused, configured, engine):
+    engine.routes["POST /commit"] = Reply(201, b'{"Id":"sha256:1"}')
+    assert configured({}, "commit", *flags, "web")[:2] == ("sha256:1\n", "")
+    assert ("pause=0" not in engine.requests[-1].query) is paused

@@ -72,7 +72,7 @@ def _commit(session: Session, parsed: Parsed) -> int:
     query = [("author", parsed["author"])]
     query += [("changes", change) for change in parsed["change"]]
     query += [("comment", parsed["message"]), ("container", name)]
-    if not parsed["pause"]:
+    if parsed["no-pause"] or not parsed["pause"]:
         query.append(("pause", "0"))
     if reference and reference[0]:
         from wherry.cli.references import parse
@@ -94,6 +94,7 @@ COMMIT_FLAGS = (
     Flag("author", "string", 'Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")', short="a"),
     Flag("change", "list", "Apply Dockerfile instruction to the created image", short="c"),
     Flag("message", "string", "Commit message", short="m"),
+    Flag("no-pause", "bool", "Disable pausing container during commit", hidden=True),
     Flag("pause", "bool", "Pause container during commit", short="p", default=True, shown="true"),
 )
 COMMANDS = {
