@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.client.errors import BrokenReply
-from wherry.client.jsontext import dumps, loads
 from wherry.client.progress import messages
 from wherry.client.stdcopy import Demux
+from wherry.jsontext import dumps, loads
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

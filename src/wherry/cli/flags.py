@@ -184,7 +184,7 @@ class FlagSet:
             else:
                 value = flag.parse(text) if flag.parse else _parse_kind(flag.kind, text)
         except ValueRefused as refusal:
-            from wherry.cli.goquote import quote
+            from wherry.goquote import quote
 
             raise FlagError(f"invalid argument {quote(text)} for {quote(flag.describe())} flag: {refusal}") from None
         if flag.name == "help":
@@ -204,7 +204,7 @@ class FlagSet:
 
 
 def _quoted_rune(letter: str) -> str:
-    from wherry.cli.goquote import quote_rune
+    from wherry.goquote import quote_rune
 
     return quote_rune(letter)
 

@@ -159,7 +159,7 @@ class Interaction:
 
     def exit_status(self) -> int:
         """The exit code that attach() asked for; 125 when the engine could not tell it, not even after a restart."""
-        from wherry.client.jsontext import loads
+        from wherry.jsontext import loads
 
         try:
             reply = loads(self._exit_reply())

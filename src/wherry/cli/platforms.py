@@ -34,7 +34,7 @@ _SYSTEM_RULE = '"^([A-Za-z0-9_-]+)(?:\\\\(([A-Za-z0-9_.%-]*)((?:\\\\+[A-Za-z0-9_
 
 def parse(text: str) -> list[str]:
     """[os, architecture, perhaps variant]; what is missing comes from this machine. Raises StatusError."""
-    from wherry.cli.goquote import quote
+    from wherry.goquote import quote
 
     parts = text.split("/", 3)
     if "*" in text:
@@ -59,7 +59,7 @@ def parse(text: str) -> list[str]:
 
 
 def _check(part: str, whole: str, *, first: bool) -> None:
-    from wherry.cli.goquote import quote
+    from wherry.goquote import quote
 
     name, bracket, version = part.partition("(") if first else (part, "", "")
     letters = _LETTERS if first else _LETTERS | {"."}
@@ -88,7 +88,7 @@ def _architecture(text: str, variant: str) -> tuple[str, str]:
 
 def as_json(text: str) -> str:
     """One platform as the OCI object that load, save and inspect take."""
-    from wherry.client.jsontext import dumps
+    from wherry.jsontext import dumps
 
     try:
         parts = parse(text)

@@ -33,7 +33,7 @@ class Row:
         return self.METHODS[name](self, *arguments)
 
     def as_json(self) -> str:
-        from wherry.client.jsontext import dumps
+        from wherry.jsontext import dumps
 
         return dumps({name: self.column(name) for name in sorted(self.COLUMNS)})
 
@@ -91,8 +91,8 @@ def render(kind: type[Row], rows: Iterable[Row], form: str, columns: Sequence[st
         lines = ["\t".join(kind.COLUMNS[name][0] for name in columns)]
         lines.extend("\t".join(row.column(name) for name in columns) for row in rows)
         return align("\n".join(lines)) + "\n"
-    from wherry.cli.template import Template, TemplateError
-    from wherry.cli.template.functions import HEADER
+    from wherry.gotemplate import Template, TemplateError
+    from wherry.gotemplate.functions import HEADER
 
     table = form.startswith("table")
     text = "{{json .}}" if form == "json" else form[len("table") :].strip() if table else kind.RAW.get(form, form)
@@ -121,7 +121,7 @@ def filters(given: Sequence[str]) -> dict[str, str]:
     """The query parameter for --filter values, {} when none was given."""
     if not given:
         return {}
-    from wherry.client.jsontext import dumps
+    from wherry.jsontext import dumps
 
     collected: dict[str, dict[str, bool]] = {}
     for text in given:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from wherry.cli.errors import StatusError, ValueRefused
-from wherry.cli.goquote import quote
 from wherry.cli.values import parse_duration
+from wherry.goquote import quote
 
 
 def local_time(seconds: float) -> str:

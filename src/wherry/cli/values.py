@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.cli.errors import ValueRefused
-from wherry.cli.goquote import quote
+from wherry.goquote import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

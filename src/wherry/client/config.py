@@ -107,7 +107,7 @@ def _read_json(path: str) -> dict[str, Any] | None:
         raise ConfigError(f"open {path}: {(error.strerror or '').lower()}") from error
     if not data.strip():
         return {}
-    from wherry.client.jsontext import loads
+    from wherry.jsontext import loads
 
     try:
         value = loads(data)

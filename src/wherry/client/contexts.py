@@ -12,7 +12,7 @@ import tarfile
 
 from wherry.client.config import context_id
 from wherry.client.errors import ConfigError
-from wherry.client.jsontext import dumps, loads
+from wherry.jsontext import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from wherry.client.errors import APIError, BrokenReply, ClientError, ConnectionFailed
 from wherry.client.http import Connection, Response
-from wherry.client.jsontext import dumps, loads
 from wherry.client.transport import connect
+from wherry.jsontext import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

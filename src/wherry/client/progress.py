@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.client.jsontext import decode
+from wherry.jsontext import decode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,11 +2,11 @@
 
 import logging
 import re
-import socket
 from typing import TYPE_CHECKING, Any
 
 from wherry.engine import log_drivers
 from wherry.engine.log_drivers import FORWARDING
+from wherry.engine.log_tag import expand
 from wherry.engine.model import Container
 from wherry.errors import Internal
 from wherry.runtime.logs.stamp import Clock
@@ -22,7 +22,6 @@ log = logging.getLogger("wherry.engine")
 _PREFIX = "failed to create task for container: failed to initialize logging driver: "
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)b?", re.IGNORECASE)
-_FIELD = re.compile(r"\{\{\s*\.(\w+)\s*\}\}")
 
 
 def log_settings(engine: "Engine", record: Container) -> dict[str, Any]:
@@ -41,7 +40,7 @@ def log_settings(engine: "Engine", record: Container) -> dict[str, Any]:
         "max_size": size,
         "max_file": files,
         "compress": compress,
-        "attributes": _attributes(record, options) or None,
+        "attributes": _attributes(record, options, path) or None,
         "limit": _limit(options),
     }
 
@@ -55,7 +54,7 @@ def _limit(options: dict[str, str]) -> int | None:
 
 def _forwarded(driver: str, options: dict[str, str], record: Container, path: str) -> dict[str, Any]:
     """A forwarded log is also kept here, in the form of `local`, for `docker logs`."""
-    forward = {"driver": driver, **log_drivers.settings(driver, options), **_identity(driver, options, record)}
+    forward = {"driver": driver, **log_drivers.settings(driver, options), **_identity(driver, options, record, path)}
     kept: dict[str, Any] = {"driver": "none"}
     if not cache_disabled(options):
         size, files, compress = _cache_rotation(options)
@@ -82,9 +81,10 @@ def _cache_rotation(options: dict[str, str]) -> tuple[int, int, bool]:
         return DEFAULT_SIZE, DEFAULT_FILES, True
 
 
-def _identity(driver: str, options: dict[str, str], record: Container) -> dict[str, Any]:
+def _identity(driver: str, options: dict[str, str], record: Container, path: str) -> dict[str, Any]:
     """How a driver names the container to its server."""
-    tag, extra = _tag(record, options.get("tag") or "{{.ID}}"), _chosen(record, options)
+    extra = _chosen(record, options)
+    tag = expand(record, options.get("tag") or "{{.ID}}", path, extra)
     if driver == "gelf":
         return {"fields": _gelf_fields(record, tag, extra)}
     if driver == "fluentd":
@@ -159,10 +159,10 @@ def _truth(text: str) -> bool:
         raise Internal(f"{_PREFIX}{error}") from None
 
 
-def _attributes(record: Container, options: dict[str, str]) -> dict[str, str]:
+def _attributes(record: Container, options: dict[str, str], path: str) -> dict[str, str]:
     """What each line carries besides itself: chosen labels and variables, and the tag."""
-    tag = {"tag": _tag(record, options["tag"])} if options.get("tag") else {}
-    return _chosen(record, options) | tag
+    chosen = _chosen(record, options)
+    return {**chosen, "tag": expand(record, options["tag"], path, chosen)} if options.get("tag") else chosen
 
 
 def _chosen(record: Container, options: dict[str, str]) -> dict[str, str]:
@@ -184,33 +184,3 @@ def _regex(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise Internal(f"{_PREFIX}error parsing regexp {pattern}: {error}") from None
-
-
-def _tag(record: Container, template: str) -> str:
-    fields = {
-        "ID": record.id[:12],
-        "FullID": record.id,
-        "Name": record.name,
-        "ImageName": record.config.Image,
-        "ImageID": record.image_id.removeprefix("sha256:")[:12],
-        "ImageFullID": record.image_id,
-        "DaemonName": "docker",
-        "Command": _command(record),
-        "Hostname": socket.gethostname(),
-        "ContainerID": record.id,
-        "ContainerName": f"/{record.name}",
-        "ContainerImageID": record.image_id,
-        "ContainerImageName": record.config.Image,
-        "ContainerEntrypoint": record.path,
-    }
-
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in fields:
-            place = f'1:{found.start(1) - 1}: executing "log-tag" at <.{found[1]}>'
-            raise Internal(f"{_PREFIX}template: log-tag:{place}: can't evaluate field {found[1]} in type *logger.Info")
-        return fields[found[1]]
-
-    expanded = _FIELD.sub(value, template)
-    if "{{" in _FIELD.sub("", template):
-        raise Internal(f"{_PREFIX}template: log-tag:1: unclosed action")
-    return expanded

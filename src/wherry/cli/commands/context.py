@@ -8,11 +8,11 @@ from wherry.cli.command import INSPECT_FORMAT, TABLE_FORMAT, Command
 from wherry.cli.commands.inspect import report
 from wherry.cli.errors import StatusError
 from wherry.cli.flags import Flag, lazy
-from wherry.cli.goquote import quote
 from wherry.cli.rows import Row, ellipsis, natural, show
 from wherry.client.config import context_id
 from wherry.client.endpoints import choose, current_context
 from wherry.client.errors import ConfigError
+from wherry.goquote import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from wherry.cli.terminal import is_terminal
 from wherry.cli.units import short_size
 from wherry.client.engine import quote
 from wherry.client.errors import APIError
-from wherry.client.jsontext import loads
+from wherry.jsontext import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -161,7 +161,7 @@ class _Whole:
 
 
 def _by_template(session: Session, form: str, lists: dict[str, list[Any]]) -> int:
-    from wherry.cli.template import Template, TemplateError
+    from wherry.gotemplate import Template, TemplateError
 
     try:
         text = Template("{{json .}}" if form == "json" else form).execute(_Whole({**lists, "BuildCache": []}))

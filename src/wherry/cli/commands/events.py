@@ -43,7 +43,7 @@ def _line(event: dict[str, Any]) -> str:
 
 def _formatter(form: str) -> Callable[[dict[str, Any]], str]:
     """A function that shows an event by a template; raises StatusError where the template fits no event."""
-    from wherry.cli.template import Record, Template, TemplateError
+    from wherry.gotemplate import Record, Template, TemplateError
 
     def show(event: dict[str, Any]) -> str:
         if form == "json":

@@ -59,7 +59,7 @@ def _client(session: Session) -> dict[str, Any]:
 
 
 def _formatted(session: Session, form: str, value: dict[str, Any]) -> None:
-    from wherry.cli.template import Record, Template, TemplateError
+    from wherry.gotemplate import Record, Template, TemplateError
 
     try:
         session.out(

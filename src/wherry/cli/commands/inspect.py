@@ -7,7 +7,7 @@ from wherry.cli.errors import StatusError
 from wherry.cli.flags import Flag
 from wherry.client.engine import quote
 from wherry.client.errors import APIError
-from wherry.client.jsontext import dumps
+from wherry.jsontext import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _any(session: Session, name: str, query: dict[str, str]) -> tuple[str, Any]:
 
 def report(session: Session, names: list[str], form: str, lookup: Callable[[str], Any], *, html: bool = False) -> int:
     """Inspect every name: JSON together or a template each; failures are told at the end."""
-    from wherry.cli.template import Template, TemplateError
+    from wherry.gotemplate import Template, TemplateError
 
     template = None
     if form not in ("", "json"):

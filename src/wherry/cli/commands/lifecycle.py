@@ -122,7 +122,7 @@ def _force_remove(session: Session, names: list[str], query: dict[str, str]) -> 
 
 
 def _wait(session: Session, parsed: Parsed) -> int:
-    from wherry.client.jsontext import loads
+    from wherry.jsontext import loads
 
     def code(_: str, response: Response) -> str:
         return str(loads(response.read())["StatusCode"])

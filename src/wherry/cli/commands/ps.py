@@ -6,9 +6,9 @@ import time
 
 from wherry.cli.command import FILTER, TABLE_FORMAT, Command
 from wherry.cli.flags import Flag
-from wherry.cli.goquote import quote
 from wherry.cli.rows import Row, ellipsis, filters, joined_labels, label, short_id, show
 from wherry.cli.units import human_duration, short_size
+from wherry.goquote import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

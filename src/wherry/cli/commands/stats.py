@@ -9,7 +9,7 @@ from wherry.cli.rows import Row, render, short_id
 from wherry.cli.units import human_size
 from wherry.client.engine import quote
 from wherry.client.errors import APIError
-from wherry.client.jsontext import loads
+from wherry.jsontext import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ def _client(session: Session, api: str) -> dict[str, Any]:
 def _run(session: Session, parsed: Parsed) -> int:
     template = None
     if form := parsed["format"]:
-        from wherry.cli.template import Template, TemplateError
+        from wherry.gotemplate import Template, TemplateError
 
         try:
             template = Template("{{json .}}" if form == "json" else form, "version")
@@ -56,7 +56,7 @@ def _run(session: Session, parsed: Parsed) -> int:
         failure = str(error)
     report = {"Client": _client(session, api), "Server": server}
     if template:
-        from wherry.cli.template import Record, TemplateError
+        from wherry.gotemplate import Record, TemplateError
 
         try:
             session.out(template.execute(Record(report, "system.versionInfo")) + "\n")

@@ -37,8 +37,8 @@ def described(
 
 
 def _skip(text: str) -> bool:
-    from wherry.cli.goquote import quote
     from wherry.cli.values import parse_bool
+    from wherry.goquote import quote
 
     try:
         return bool(text) and parse_bool(text)

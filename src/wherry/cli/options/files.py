@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry.cli.errors import StatusError
-from wherry.cli.goquote import quote
+from wherry.goquote import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _security_option(option: str) -> str:
         profile = read_file(value)
     except StatusError as error:
         raise StatusError(f"opening seccomp profile ({value}) failed: {error}", 125) from None
-    from wherry.client.jsontext import dumps, loads
+    from wherry.jsontext import dumps, loads
 
     try:
         return f"seccomp={dumps(loads(profile), html=False)}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from wherry.cli.errors import StatusError, ValueRefused
-from wherry.cli.goquote import quote
 from wherry.cli.options.create_body import EMPTY_ENDPOINT
 from wherry.cli.options.csvline import split_csv
 from wherry.cli.values import parse_number
+from wherry.goquote import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

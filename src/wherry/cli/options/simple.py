@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from wherry.cli.errors import ValueRefused
-from wherry.cli.goquote import quote
 from wherry.cli.values import parse_number, size_of
+from wherry.goquote import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

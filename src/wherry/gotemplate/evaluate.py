@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from wherry.cli.template.errors import TemplateError
-from wherry.cli.template.functions import BUILTIN, is_text_map, truth
-from wherry.cli.template.gofmt import show
+from wherry.gotemplate.errors import TemplateError
+from wherry.gotemplate.functions import BUILTIN, is_text_map, truth
+from wherry.gotemplate.gofmt import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Record(dict[str, Any] if TYPE_CHECKING else dict):  # type: ignore[misc]
 
 
 class Execution:
-    """One run over `data`."""
+    """One run over `data` of the template called `name`."""
 
     def __init__(self, data: Any, functions: Mapping[str, Callable[..., Any]], name: str = "") -> None:
         self._dot, self._name = data, name
@@ -222,8 +222,9 @@ class Execution:
         raise self._error(operand, f"can't evaluate field {name} in type {kinds.get(type(value), 'interface {}')}")
 
     def _error(self, operand: Any, message: str) -> TemplateError:
-        where = operand[4] if len(operand[4]) <= 20 else f"{operand[4][:20]}..."
-        return TemplateError(f'template: {self._name}:1:{operand[3]}: executing "{self._name}" at <{where}>: {message}')
+        return TemplateError(
+            f'template: {self._name}:1:{operand[3]}: executing "{self._name}" at <{operand[4]}>: {message}'
+        )
 
 
 def _nothing(pipe: Any) -> str:

@@ -7,9 +7,9 @@ A pipe is (names declared or assigned, whether declared, commands); a command is
 
 from __future__ import annotations
 
-from wherry.cli.template.errors import TemplateError
-from wherry.cli.template.functions import BUILTIN
-from wherry.cli.template.lexer import Token, error, lex
+from wherry.gotemplate.errors import TemplateError
+from wherry.gotemplate.functions import BUILTIN
+from wherry.gotemplate.lexer import Token, error, lex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.cli.template.errors import TemplateError
+from wherry.gotemplate.errors import TemplateError
 
 _SPACE = " \t\r\n"
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from wherry.cli.goquote import quote
-from wherry.client.jsontext import number
+from wherry.goquote import quote
+from wherry.jsontext import number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+
+class TextMap(dict[str, str]):
+    """Names of the user's own and texts: never taken for a struct, whatever the names look like."""
 
 
 def show(value: Any) -> str:
@@ -23,7 +27,7 @@ def show(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + " ".join(show(each) for each in value) + "]"
     if isinstance(value, dict):
-        if value and all(key[:1].isupper() and key.isalnum() for key in value):
+        if value and not isinstance(value, TextMap) and all(key[:1].isupper() and key.isalnum() for key in value):
             return "{" + " ".join(show(each) for each in value.values()) + "}"
         return "map[" + " ".join(f"{key}:{show(value[key])}" for key in sorted(value)) + "]"
     return str(value)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from wherry.cli.template.errors import TemplateError
-from wherry.cli.template.evaluate import Execution, Record
-from wherry.cli.template.parse import Parser
+from wherry.gotemplate.errors import TemplateError
+from wherry.gotemplate.evaluate import Execution, Record
+from wherry.gotemplate.parse import Parser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

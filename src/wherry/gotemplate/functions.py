@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from wherry.cli.template.errors import TemplateError
-from wherry.cli.template.gofmt import show, sprintf
-from wherry.client.jsontext import dumps
+from wherry.gotemplate.errors import TemplateError
+from wherry.gotemplate.gofmt import TextMap, show, sprintf
+from wherry.jsontext import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ def _go_type(value: Any) -> str:
 
 def is_text_map(value: dict[str, Any]) -> bool:
     """Whether it is a map of the user's own names to texts (labels, options), and no struct."""
+    if isinstance(value, TextMap):
+        return True
     return all(isinstance(each, str) for each in value.values()) and not all(
         key[:1].isupper() for key in value if value
     )
@@ -71,7 +73,7 @@ def index(value: Any, *keys: Any) -> Any:
         if value is None:
             raise TemplateError("error calling index: index of untyped nil")
         if isinstance(value, dict):
-            value = value.get(key, "" if value and is_text_map(value) else None)
+            value = value.get(key, "" if (value or isinstance(value, TextMap)) and is_text_map(value) else None)
         elif isinstance(value, (list, tuple)):
             if not isinstance(key, int):
                 raise TemplateError(f"error calling index: cannot index slice/array with type {_go_type(key)}")
@@ -145,9 +147,9 @@ def _html(value: Any) -> str:
 
 
 def _url_query(value: Any) -> str:
-    from wherry.client.engine import quote
+    from urllib.parse import quote_plus
 
-    return quote(_text(value), " ").replace(" ", "+")
+    return quote_plus(_text(value))
 
 
 # `and` and `or` are here for the parser; the evaluator short-circuits them.
