@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import struct
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from tests.logs.lab import T0, Forks, fetch, writer
 from wherry.engine import log_drivers
 from wherry.errors import InvalidArgument
 from wherry.runtime.logs.drivers import check_target
+from wherry.runtime.logs.forward.base import HEADER, Message
+from wherry.runtime.logs.forward.fluentd import Fluentd
+from wherry.runtime.logs.forward.process import forward
 from wherry.runtime.monitor.poller import Poller
 
 LARGE = b"x" * 3_000_000
@@ -234,3 +238,59 @@ def test_every_name_a_driver_has_is_accepted():
     assert log_drivers.settings("syslog", {"syslog-address": "udp://h"})["address"] == ["h", 514]
     assert log_drivers.settings("fluentd", {})["address"] == ["127.0.0.1", 24224]
     assert log_drivers.settings("fluentd", {"fluentd-retry-wait": "1m500ms"})["retry_wait"] == 60.5
+
+
+class Fluent:
+    """A fluentd server, and the driver that talks to it asynchronously."""
+
+    def __init__(self, **options: str) -> None:
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.server.settimeout(20)
+        address = f"127.0.0.1:{self.server.getsockname()[1]}"
+        wish = {"fluentd-address": address, "fluentd-async": "true", **options}
+        named = {"tag": "t", "container_id": "i", "container_name": "n", "extra": {}}
+        self.target = Fluentd({**log_drivers.settings("fluentd", wish), **named})
+
+    def send(self, text: bytes) -> None:
+        self.target.send(iter([Message(1, T0, text, None)]))
+
+    def said(self) -> bytes:
+        """What one connection says until it ends."""
+        connection, _ = self.server.accept()
+        connection.settimeout(20)
+        with connection:
+            return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+@pytest.mark.parametrize(("interval", "connections"), [("", [[b"one", b"two"]]), ("5s", [[b"one"], [b"two"]])])
+def test_fluentd_reconnects_after_its_interval(interval: str, connections: list[list[bytes]]):
+    lab = Fluent(**{"fluentd-async-reconnect-interval": interval})
+    lab.send(b"one")
+    lab.target._opened_at -= 4
+    lab.send(b"")
+    lab.target._opened_at -= 1.1
+    lab.send(b"two")
+    lab.target.close()
+    for texts in connections:
+        said = lab.said()
+        assert [text for text in (b"one", b"two") if text in said] == texts
+    lab.server.close()
+
+
+def test_fluentd_tries_again_though_nothing_more_comes():
+    lab = Fluent(**{"fluentd-retry-wait": "1ms"})
+    address = lab.server.getsockname()
+    lab.server.close()  # nobody there
+    reader, writer = os.pipe()
+    os.write(writer, HEADER.pack(5, 1, T0) + b"late\n")
+    thread = threading.Thread(target=forward, args=(reader, lab.target))
+    thread.start()
+    lab.server = socket.create_server(address)
+    lab.server.settimeout(20)
+    connection, _ = lab.server.accept()
+    connection.settimeout(20)
+    assert b"late" in connection.recv(1 << 16)
+    os.close(writer)
+    thread.join()
+    connection.close()
+    lab.server.close()

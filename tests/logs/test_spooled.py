@@ -21,7 +21,7 @@ def reap(log: Spooled, forks: Forks) -> None:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_the_log_is_complete_once_it_is_closed(tmp_path: Path, driver: str):
-    log = writer(tmp_path / "log", driver, Forks(), limit=1 << 24, max_size=200_000, max_file=50, compress=True)
+    log = writer(tmp_path / "log", driver, Forks(), limit=1 << 24, max_size=300_000, max_file=90, compress=True)
     assert isinstance(log, Spooled)
     for _ in range(20):
         log.write(1, BLOCK, T0)

@@ -35,8 +35,18 @@ class Target(Protocol):
     def send(self, messages: Iterator[Message]) -> None:
         """Send, or drop what can't be sent after the driver's own attempts. Does not raise for the network."""
 
+    @property
+    def patience_s(self) -> float | None:
+        """After how many seconds without output `send` shall be called with nothing; None: not at all."""
+
     def close(self) -> None:
         """Send what still waits, within reason, and end."""
+
+
+class Prompt:
+    """Part of a target that leaves nothing for later."""
+
+    patience_s = None
 
 
 class Refusal(OSError):

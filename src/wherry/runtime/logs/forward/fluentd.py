@@ -19,7 +19,8 @@ _GROWTH = 1.5
 
 class Fluentd:
     """`config`: see `engine.log_drivers`; with it "tag", "container_id", "container_name", "extra". Implements
-    `Target`. With `async`, what can't be sent waits up to the buffer's limit."""
+    `Target`. With `async`, what can't be sent waits up to the buffer's limit, and a connection as old as "reconnect"
+    (s, 0: never) is made anew before it is used: the server's name may mean another address by then."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = config
@@ -31,6 +32,7 @@ class Fluentd:
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._retry_at = 0.0
+        self._opened_at = 0.0
 
     def connect(self) -> None:
         if not self._config["async"]:
@@ -47,20 +49,23 @@ class Fluentd:
         if self._config["async"]:
             self._send_waiting()
 
+    @property
+    def patience_s(self) -> float | None:
+        return max(self._retry_at - time.monotonic(), 0.0) + 0.001 if self._waiting else None
+
     def close(self) -> None:
         while self._waiting and self._config["async"]:
             self._retry_at = 0.0
             self._send_waiting()
             if self._waiting:
                 time.sleep(0.1)
-        if self._sock:
-            self._sock.close()
-            self._sock = None
+        self._hang_up()
 
     def _open(self) -> None:
         protocol, address = self._config["protocol"], self._config["address"]
         wrap = (lambda plain: secure(plain, {}, address[0])) if protocol == "tls" else None
         self._sock = dial(protocol, address, wrap)
+        self._opened_at = time.monotonic()
         self._sock.settimeout(self._config["timeout"] or None)
 
     def _send_with_patience(self, event: bytes, chunk: bytes) -> None:
@@ -74,7 +79,8 @@ class Fluentd:
 
     def _send_once(self, event: bytes, chunk: bytes) -> bool:
         try:
-            if self._sock is None:
+            if self._sock is None or self._is_old():
+                self._hang_up()
                 self._open()
             assert self._sock
             self._sock.sendall(event)
@@ -82,10 +88,17 @@ class Fluentd:
                 raise ConnectionError("not acknowledged")
             return True
         except OSError:
-            if self._sock:
-                self._sock.close()
-            self._sock = None
+            self._hang_up()
             return False
+
+    def _is_old(self) -> bool:
+        interval = self._config["reconnect"] if self._config["async"] else 0
+        return bool(interval) and time.monotonic() - self._opened_at >= interval
+
+    def _hang_up(self) -> None:
+        if self._sock:
+            self._sock.close()
+        self._sock = None
 
     def _keep(self, event: bytes) -> None:
         if self._size + len(event) <= self._config["buffer"]:

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from wherry.runtime.logs.forward.base import Message, Refusal, dial
+from wherry.runtime.logs.forward.base import Message, Prompt, Refusal, dial
 
 _CHUNK = 1420  # bytes of a datagram, with its header of 12: what passes an Ethernet
 _MOST_CHUNKS = 128
@@ -16,7 +16,7 @@ _LEVELS = {1: 6, 2: 3}
 _WINDOW = {"gzip": 31, "zlib": 15}
 
 
-class Gelf:
+class Gelf(Prompt):
     """`config`: see `engine.log_drivers`; with it the "fields" of every message. Implements `Target`."""
 
     def __init__(self, config: dict[str, Any]) -> None:

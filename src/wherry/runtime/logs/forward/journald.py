@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from wherry.linux import fdpass, memfd
-from wherry.runtime.logs.forward.base import Message, Refusal
+from wherry.runtime.logs.forward.base import Message, Prompt, Refusal
 
 PATH = "/run/systemd/journal/socket"
 _PRIORITIES = {1: b"6", 2: b"3"}
 _NOT_IN_NAMES = re.compile(r"[^A-Z0-9_]")
 
 
-class Journald:
+class Journald(Prompt):
     """`config`: "fields" of every message by their journal names, "extra" by the user's. Implements `Target`."""
 
     def __init__(self, config: dict[str, Any]) -> None:

@@ -2,9 +2,10 @@
 them to files the monitor must not wait for."""
 
 import os
+import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from wherry.linux import prctl
@@ -47,7 +48,7 @@ def run(pipe: int, config: dict[str, Any]) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         prctl.close_all_but((pipe,))
         prctl.set_name(b"wherry-log")
-        if "path" in config:
+        if config["driver"] in ("json-file", "local"):
             keep(pipe, config)
         else:
             forward(pipe, open_target(config))
@@ -66,7 +67,14 @@ def forward(pipe: int, target: Target) -> None:
     except OSError:
         pass  # it was there when the container started: `send` tries again
     splitter = Splitter()
-    for stream, time_ns, data in records(pipe):
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+
+    def await_more() -> None:
+        while (patience := target.patience_s) is not None and not poll.poll(patience * 1000):
+            target.send(iter(()))
+
+    for stream, time_ns, data in records(pipe, await_more):
         target.send(splitter.messages(stream, time_ns, data))
     target.close()
 
@@ -91,10 +99,15 @@ def _reap(log: Writer) -> None:
         pass
 
 
-def records(pipe: int) -> Iterator[tuple[int, int, bytes]]:
-    """(stream, time in ns, data) as the monitor puts them into the pipe, until it ends."""
+def records(pipe: int, await_more: Callable[[], None] = lambda: None) -> Iterator[tuple[int, int, bytes]]:
+    """(stream, time in ns, data) as the monitor puts them into the pipe, until it ends; `await_more` is called before
+    each read."""
     held = b""
-    while data := os.read(pipe, _READ):
+    while True:
+        await_more()
+        data = os.read(pipe, _READ)
+        if not data:
+            return
         held = held + data if held else data
         position = 0
         while (end := _record_end(held, position)) is not None:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from wherry.runtime.logs.forward.base import Message, Refusal, dial
+from wherry.runtime.logs.forward.base import Message, Prompt, Refusal, dial
 
 _SEVERITY = {1: 6, 2: 3}  # stdout is information, stderr an error
 _OWN = (("unixgram", "/dev/log"), ("unix", "/dev/log"), ("unixgram", "/var/run/syslog"), ("unix", "/var/run/syslog"))
 
 
-class Syslog:
+class Syslog(Prompt):
     """`config`: see `engine.log_drivers`; with it the expanded "tag". Implements `Target`."""
 
     def __init__(self, config: dict[str, Any]) -> None:
