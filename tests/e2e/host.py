@@ -153,7 +153,7 @@ class Host(Engine):
                 stderr=log,
                 env=os.environ | {"WHERRY_FAILPOINT": failpoint},
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60  # twenty do not suffice in an emulated guest
         while not self.answers():
             if self.daemon.poll() is not None:
                 assert may_die, self.log()

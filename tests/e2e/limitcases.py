@@ -69,7 +69,7 @@ LIMITS: dict[str, list[Case]] = {
             cgroup(hostly(CpuRealtimePeriod=200000), "cpu/cpu.rt_period_us", "-", "200000"),
             refused(hostly(CpuRealtimePeriod=200000), "your kernel does not support CPU real-time scheduler"),
         ),
-        refused(hostly(CpuRealtimePeriod=-1), "negative"),
+        refused(hostly(CpuRealtimePeriod=-1), "negative|your kernel does not support CPU real-time scheduler"),
     ],
     "HostConfig.CpuRealtimeRuntime": [
         # A parent without realtime budget of its own has none to give.

@@ -17,7 +17,7 @@ from . import initrd
 CACHE = Path(os.environ.get("WHERRY_GUEST_CACHE", "/var/tmp/wherry-guest"))
 _MODULES = (
     *("overlay", "loop", "veth", "bridge", "nf_tables", "nft_chain_nat", "nft_masq", "nft_nat", "nft_ct"),
-    *("nft_fib_inet", "nft_reject_inet"),
+    *("nft_fib_inet", "nft_reject_inet", "quota_v2"),
 )
 _PROGRAMS = ("ip", "nsenter", "curl", "tar")  # the docker command too, where there is one
 _MARK = "guest-exit-code"
