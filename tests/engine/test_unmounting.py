@@ -1,10 +1,12 @@
 """The exit is told before the container's mounts are gone, and the next run waits for them."""
 
 import asyncio
+import io
 import os
 from pathlib import Path
 
 from tests.engine.enginelab import Daemon, Lab, scenario
+from wherry.engine.files.copy import copy_in
 
 
 def arm(lab: Lab, action: str) -> None:
@@ -50,6 +52,23 @@ async def test_told_before_and_started_after(lab: Lab) -> None:
         await asyncio.to_thread(let_go, gate)
         assert await d.finish(ref) == 5
         assert (await d.output(ref)).split() == ["kept", "kept", "kept"]
+        await d.clean()
+
+
+@scenario
+async def test_copied_into_after(lab: Lab) -> None:
+    gate = lab.root / "gate"
+    os.mkfifo(gate)
+    arm(lab, f"exec=read x < {gate}")
+    async with lab.daemon() as d:
+        await d.image()
+        ref = await d.run("true")
+        assert await d.finish(ref) == 0
+        copying = asyncio.create_task(copy_in(d.engine, ref, "/", io.BytesIO(bytes(10240))))
+        await asyncio.sleep(0.5)
+        assert not copying.done()
+        await asyncio.to_thread(let_go, gate)
+        await copying
         await d.clean()
 
 

@@ -8,6 +8,7 @@ from wherry.engine.containers import Entry
 from wherry.engine.files import paths
 from wherry.engine.files.paths import Found, PathStat
 from wherry.engine.files.view import View, open_view
+from wherry.engine.unmounting import unmounted
 from wherry.errors import InvalidArgument
 from wherry.failpoint import hit
 from wherry.images.archive.copy_in import copy_in as unpack
@@ -100,6 +101,8 @@ async def copy_in(
 
     async with entry.lock:
         running = entry.monitor is not None
+        if not running:
+            await unmounted(entry)
         view = await engine.on_files(lambda: open_view(engine, entry, write=True))
         if not running:  # a start would mount the same overlay a second time
             await engine.on_files(lambda: work(view))
