@@ -36,7 +36,7 @@ from wherry.runtime.monitor.main import main as monitor_main
 from wherry.runtime.monitor.rehearsal import rehearse
 
 HELLO = b"ready"
-_QUIET_MS = 10  # about the time a container takes to start
+_QUIET_MS = 30  # about the time a container takes to start, and a short one to end
 _KEPT = 1 << 20  # of a busy monitor: the buffers of one turn
 
 
