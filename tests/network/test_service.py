@@ -96,6 +96,35 @@ def test_network_none_has_lo_alone(tmp_path: Path):
 
 
 @isolated
+def test_the_next_namespace_is_made_in_advance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lab = Lab(tmp_path)
+    first = lab.run("first", network="none")
+    assert lab.leaks("first") == []  # waits for what is done in the background
+    made: list[str] = []
+    monkeypatch.setattr(netns, "on_own_thread", lambda work: made.append("on start") or work())
+    second = lab.run("second", network="none")
+    assert made == []
+    monkeypatch.undo()
+    (lo,) = netns.run_in(second.netns_path, lambda: ip("link"))
+    assert (lo["ifname"], "UP" in lo["flags"]) == ("lo", True)
+    assert os.stat(first.netns_path).st_ino != os.stat(second.netns_path).st_ino
+    assert lab.leaks("first", "second") == []
+    third = lab.publish("third", "80")  # on the bridge, with one that waited
+    assert "eth0" in {link["ifname"] for link in netns.run_in(third.netns_path, lambda: ip("link"))}
+    for name in ("first", "second", "third"):
+        lab.rm(name)
+    lab.service.stop()
+    assert not [fd for fd in os.listdir("/proc/self/fd") if _is_network(fd)]
+
+
+def _is_network(fd: str) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith("net:")
+    except OSError:
+        return False
+
+
+@isolated
 def test_networks_look_like_dockers(tmp_path: Path):
     lab = Lab(tmp_path)
     web = lab.run("web")
@@ -147,6 +176,7 @@ def test_addresses_run_out_and_come_back(tmp_path: Path):
     lab = Lab(tmp_path, bip="172.30.0.1/29")
     addresses = [lab.run(f"c{number}").ipv4 for number in range(5)]
     assert addresses == [f"172.30.0.{last}" for last in range(2, 7)]
+    assert lab.leaks(*(f"c{number}" for number in range(5))) == []  # and nothing is done in the background any more
     fds, links = open_fds(), host_links()
     with pytest.raises(Unavailable) as caught:
         lab.publish("six", "8080:80")
@@ -307,7 +337,10 @@ def test_the_mtu_is_that_of_the_way_out(tmp_path: Path):
 @isolated
 def test_twenty_at_once(tmp_path: Path):
     lab = Lab(tmp_path)
-    fds = open_fds()
+    lab.run("first", network="none")
+    lab.rm("first")
+    assert lab.leaks() == []
+    fds = open_fds()  # with the spare namespace
     names = [f"c{number}" for number in range(20)]
     failures: list[BaseException] = []
 
@@ -458,7 +491,10 @@ def test_after_a_reboot_nothing_is_left_of_the_dead(tmp_path: Path):
 @isolated
 def test_a_failing_kernel_undoes_the_attach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     lab = Lab(tmp_path)
-    fds, links = open_fds(), host_links()
+    lab.run("first", network="none")
+    lab.rm("first")
+    assert lab.leaks() == []
+    fds, links = open_fds(), host_links()  # with the spare namespace
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(12, "Cannot allocate memory")

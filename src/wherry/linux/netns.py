@@ -41,21 +41,50 @@ def on_own_thread(function: Callable[[], T]) -> T:
     raise value
 
 
-def create(pin: str, inside: Callable[[], T]) -> T:
-    """Make a network namespace, pin it at the new file `pin`, run `inside` in it and return its result. When `inside`
-    raises, the namespace is gone again. Raises OSError (EEXIST: the pin is there)."""
+def make(inside: Callable[[], object]) -> int:
+    """Make a network namespace, run `inside` in it, and return a descriptor: the namespace is there until that is
+    closed. Raises OSError."""
 
-    def make() -> T:
-        os.close(os.open(pin, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
-        try:
+    def work() -> int:
+        syscall(NR.unshare, _CLONE_NEWNET)
+        inside()
+        return open_current()
+
+    return on_own_thread(work)
+
+
+def create(pin: str, inside: Callable[[], T], ready: int | None = None) -> T:
+    """Make a network namespace (or take the one that is `ready`, a descriptor of `make`), pin it at the new file `pin`,
+    run `inside` in it and return its result. When `inside` raises, the pin is gone again. Raises OSError (EEXIST: the
+    pin is there)."""
+
+    def work() -> T:
+        if ready is None:
             syscall(NR.unshare, _CLONE_NEWNET)
-            syscall(NR.mount, _SELF.encode(), os.fsencode(pin), None, _MS_BIND, None)
+        else:
+            syscall(NR.setns, ready, _CLONE_NEWNET)
+        _bind(_SELF, pin)
+        try:
             return inside()
         except BaseException:
             delete(pin)
             raise
 
-    return on_own_thread(make)
+    return on_own_thread(work)
+
+
+def keep(pin: str, fd: int) -> None:
+    """Pin the namespace `fd` of `make` at the new file `pin`. Raises OSError."""
+    _bind(f"/proc/self/fd/{fd}", pin)
+
+
+def _bind(source: str, pin: str) -> None:
+    os.close(os.open(pin, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+    try:
+        syscall(NR.mount, source.encode(), os.fsencode(pin), None, _MS_BIND, None)
+    except BaseException:
+        delete(pin)
+        raise
 
 
 def run_in(path: str, function: Callable[[], T]) -> T:

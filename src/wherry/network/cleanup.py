@@ -17,6 +17,7 @@ from wherry.network.model import PublishedPort
 log = logging.getLogger(__name__)
 
 _GRACE_S = 0.5
+_SOON_S = 0.02  # when a container that starts has done so
 
 
 class Cleaner:
@@ -37,6 +38,10 @@ class Cleaner:
         """Have the connections that came by these ports forgotten."""
         if any(port.protocol != "tcp" for port in ports):
             self._add(0, "forget connections", lambda: flows.forget(ports))
+
+    def soon(self, job: Callable[[], None], what: str) -> None:
+        """Have `job` done when it disturbs nobody."""
+        self._add(_SOON_S, what, job)
 
     def _add(self, delay_s: float, what: str, job: Callable[[], None]) -> None:
         with self._changed:

@@ -37,19 +37,25 @@ def parse_mac(text: str) -> str:
     raise InvalidArgument(f"{text} is not a valid mac address")
 
 
-def create_isolated(endpoint: Endpoint) -> None:
-    """Network "none": a namespace with nothing but lo. Raises OSError."""
-
-    def inside() -> None:
-        with RouteSocket() as route:
-            route.request("bring up lo", rtnetlink.set_link(_LOOPBACK, up=True))
-
-    netns.create(endpoint.netns_path, inside)
+def bring_up_loopback() -> None:
+    """What every namespace has, to be called inside. Raises OSError."""
+    with RouteSocket() as route:
+        route.request("bring up lo", rtnetlink.set_link(_LOOPBACK, up=True))
 
 
-def create(endpoint: Endpoint, network: BridgeNetwork, host: RouteSocket, bridge: int, *, icc: bool) -> None:
-    """Make and pin the endpoint's namespace, and wire it to link `bridge`. Without `icc` its port reaches no other port
-    of the bridge. On failure nothing is left. Raises OSError."""
+def create_isolated(endpoint: Endpoint, spare: int | None) -> None:
+    """Network "none": a namespace with nothing but lo; `spare` is one (`spare.Spare`). Raises OSError."""
+    if spare is None:
+        netns.create(endpoint.netns_path, bring_up_loopback)
+    else:
+        netns.keep(endpoint.netns_path, spare)
+
+
+def create(
+    endpoint: Endpoint, network: BridgeNetwork, host: RouteSocket, bridge: int, *, icc: bool, spare: int | None
+) -> None:
+    """Make and pin the endpoint's namespace, or pin the `spare` one, and wire it to link `bridge`. Without `icc` its
+    port reaches no other port of the bridge. On failure nothing is left. Raises OSError."""
 
     port = _port(endpoint, icc=icc)
 
@@ -64,7 +70,7 @@ def create(endpoint: Endpoint, network: BridgeNetwork, host: RouteSocket, bridge
         _configure(endpoint)
         write_sysctl("ipv6/conf/default/disable_ipv6", "0")
 
-    netns.create(endpoint.netns_path, inside)
+    netns.create(endpoint.netns_path, inside, spare)
     # The port of a bridge has no use for IPv6 of its own; a router advertisement must not reach the host by it.
     write_sysctl(f"ipv6/conf/{endpoint.link}/accept_ra", "0")
     write_sysctl(f"ipv6/conf/{endpoint.link}/disable_ipv6", "1")

@@ -27,6 +27,7 @@ from wherry.network.ports import Binding, PortAllocator, parse_bindings, parse_p
 from wherry.network.reconcile import Reconciler
 from wherry.network.records import MIGRATIONS, NetworkRow, Records
 from wherry.network.ruleset import Ruleset
+from wherry.network.spare import Spare
 from wherry.store.db import Database
 from wherry.store.paths import Paths
 
@@ -57,6 +58,7 @@ class NetworkService:
         self._ruleset: Ruleset | None = None
         """The firewall; None when it is not ours to manage."""
         self._attaching: set[str] = set()
+        self._spare = Spare()
         self._started = False
 
     # ---- life
@@ -137,6 +139,7 @@ class NetworkService:
         if not self._started:
             return
         self._cleaner.flush()
+        self._spare.drop()
         if self._ruleset:
             self._ruleset.unwatch()
         self._ports.release_all()
@@ -234,13 +237,22 @@ class NetworkService:
         return published
 
     def _connect(self, endpoint: Endpoint) -> None:
+        spare = self._spare.take()
+        try:
+            self._create(endpoint, spare)
+        finally:
+            if spare is not None:
+                os.close(spare)
+            self._cleaner.soon(self._spare.make, "make a network namespace")
+
+    def _create(self, endpoint: Endpoint, spare: int | None) -> None:
         if not endpoint.ipv4 or self._bridge is None:
-            endpoints.create_isolated(endpoint)
+            endpoints.create_isolated(endpoint, spare)
             return
         link = self._route.link(self._bridge.bridge)
         if link is None:
             link = bridge.ensure(self._route, self._bridge)
-        endpoints.create(endpoint, self._bridge, self._route, link.number, icc=self.options.icc)
+        endpoints.create(endpoint, self._bridge, self._route, link.number, icc=self.options.icc, spare=spare)
 
     def _publish(self, endpoint: Endpoint, published: list[PublishedPort]) -> None:
         if not published or self._ruleset is None:
