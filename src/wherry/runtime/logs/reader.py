@@ -276,18 +276,30 @@ async def read(
 async def _batches(
     cursor: Cursor, watch: Watch | None, running: Callable[[], bool] | None, stopped: asyncio.Event | None
 ) -> AsyncIterator[bytes]:
-    while not cursor.finished:
+    """While a batch is being sent, the next is made: two of them are in memory at most."""
+
+    def begin() -> "tuple[bool, asyncio.Task[bytes | None]]":
         # Asked before the read, so that what was written until the end is still read.
         alive = cursor.query.follow and not (stopped and stopped.is_set()) and (running is None or running())
         if watch:
             watch.changed.clear()
-        batch = await asyncio.to_thread(cursor.step)
-        if batch:
-            yield batch
-        elif batch is None:
-            if not alive:
+        return alive, asyncio.create_task(asyncio.to_thread(cursor.step))
+
+    alive, step = begin()
+    try:
+        while True:
+            batch = await asyncio.shield(step)
+            ended = cursor.finished or (batch is None and not alive)
+            if batch is None and not ended:
+                await _change(watch, running, stopped)
+            if not ended:
+                alive, step = begin()
+            if batch:
+                yield batch
+            if ended:
                 return
-            await _change(watch, running, stopped)
+    finally:
+        await asyncio.wait([step])  # it uses the cursor, which is closed next
 
 
 async def _change(watch: Watch | None, running: Callable[[], bool] | None, stopped: asyncio.Event | None) -> None:
