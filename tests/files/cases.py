@@ -32,11 +32,12 @@ class Client:
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         headers = {"Content-Type": content_type} if data is not None else {}
         payload = iter([data]) if chunked else data
-        connection.request(method, f"/v1.51{path}", payload, headers, encode_chunked=chunked)
-        reply = connection.getresponse()
-        answer = reply.status, dict(reply.getheaders()), reply.read()
-        connection.close()
-        return answer
+        try:
+            connection.request(method, f"/v1.51{path}", payload, headers, encode_chunked=chunked)
+            reply = connection.getresponse()
+            return reply.status, dict(reply.getheaders()), reply.read()
+        finally:
+            connection.close()
 
     def json(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         status, _, data = self.call(method, path, body)

@@ -364,3 +364,23 @@ def test_memory_that_ran_out_is_told(play, left):
             assert json.loads(Path(request["exit_record"]).read_text())["oom_killed"]
 
     play(scenario)
+
+
+def test_a_held_pause_ends_with_its_asker(play):
+    async def scenario(lab: Lab) -> None:
+        request = lab.request("sleep", "100", cgroup=True)
+        monitor, _ = await lab.run(request)
+        other = await connect(request["socket"], lambda m, e: None)
+        await other.pause(held=True)
+        assert (await monitor.status())["status"] == "paused"
+        await other.close()
+        plain = await connect(request["socket"], lambda m, e: None)  # comes after the end of the other one
+        assert (await plain.status())["status"] == "running"
+        await plain.pause()
+        await plain.close()
+        last = await connect(request["socket"], lambda m, e: None)
+        assert (await last.status())["status"] == "paused"
+        await last.resume()
+        await last.close()
+
+    play(scenario)

@@ -285,7 +285,7 @@ async def _pause(engine: "Engine", ref: str, action: str) -> None:
         if entry.monitor is None:
             raise Internal(f"container {entry.id} has no monitor")
         try:
-            await _freeze(engine, entry, entry.monitor, action)
+            await (freeze if action == "pause" else thaw)(engine, entry, entry.monitor)
         except WherryError as error:
             raise Internal(f"cannot {action} container {entry.id}: {error}") from error
         entry.record.state.status = status
@@ -293,15 +293,18 @@ async def _pause(engine: "Engine", ref: str, action: str) -> None:
         engine.publish(entry.record, action)
 
 
-async def _freeze(engine: "Engine", entry: Entry, monitor: "Monitor", action: str) -> None:
-    """Pause or unpause; a frozen container is not probed."""
-    if action == "unpause":
-        await monitor.resume()
-        health.unpause(engine, entry)
-        return
+async def thaw(engine: "Engine", entry: Entry, monitor: "Monitor") -> None:
+    """Undo `freeze`. Raises what the monitor does."""
+    await monitor.resume()
+    health.unpause(engine, entry)
+
+
+async def freeze(engine: "Engine", entry: Entry, monitor: "Monitor", *, held: bool = False) -> None:
+    """Stop all processes, and the health's probes; with `held` only as long as this daemon lives. Raises what the
+    monitor does."""
     health.end(entry)
     try:
-        await monitor.pause()
+        await monitor.pause(held=held)
     except BaseException:
         health.unpause(engine, entry)
         raise

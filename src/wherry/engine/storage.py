@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wherry.engine.defaults import OVERLAY_OPTIONS
 from wherry.engine.model import Container
 from wherry.errors import Unavailable
+from wherry.images.archive.pack_layer import DOCKERENV
 from wherry.images.snapshots import choice
 from wherry.images.snapshots.base import Driver
 from wherry.images.snapshots.compare import written
@@ -58,6 +59,8 @@ def make_directories(engine: "Engine", record: Container) -> None:
     os.mkdir(engine.paths.work(record.id), 0o711)
     if not is_stacked(record):
         engine.images.driver.prepare([Path(path) for path in record.lower_dirs], upper)
+    if not any(os.path.lexists(os.path.join(path, DOCKERENV)) for path in record.lower_dirs):
+        os.close(os.open(upper / DOCKERENV, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o755))
 
 
 def check_usable(engine: "Engine", record: Container) -> None:

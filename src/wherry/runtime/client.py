@@ -126,9 +126,9 @@ class Monitor:
             result = await self._ask(message, [*(a.fd for a in attachments), *files.fds])
         return int(result["pid"])
 
-    async def pause(self) -> None:
-        """Freeze all processes of the container."""
-        await self._ask({"op": "pause"})
+    async def pause(self, *, held: bool = False) -> None:
+        """Freeze all processes of the container until `resume`; with `held` only as long as this connection lasts."""
+        await self._ask({"op": "pause", "held": held})
 
     async def resume(self) -> None:
         """Undo `pause`."""

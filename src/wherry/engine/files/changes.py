@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from wherry.engine.containers import Entry
 from wherry.engine.model import Container
 from wherry.engine.storage import is_stacked
+from wherry.images.archive.pack_layer import DOCKERENV
 from wherry.images.snapshots.diff import Change, Differ, differences
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 # What starting a container leaves in its layer, to mount on: Docker keeps these in a layer below the container's.
 ASSUMED = (
-    *("dev", "dev/console", "dev/pts", "dev/shm", "proc", "sys", ".dockerenv"),
+    *("dev", "dev/console", "dev/pts", "dev/shm", "proc", "sys", DOCKERENV),
     *("etc", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"),
 )
 

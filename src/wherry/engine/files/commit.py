@@ -9,6 +9,7 @@ from msgspec import Struct
 from wherry.engine.containers import Entry
 from wherry.engine.files.changes import differ
 from wherry.engine.model import Container, ContainerConfig, to_wire
+from wherry.engine.stop import freeze, thaw
 from wherry.engine.storage import is_stacked
 from wherry.errors import Conflict, InvalidArgument, WherryError
 from wherry.failpoint import hit
@@ -88,13 +89,12 @@ async def _commit(engine: "Engine", entry: Entry, options: CommitOptions, descri
 
 @asynccontextmanager
 async def _frozen(engine: "Engine", entry: Entry, wanted: bool) -> AsyncIterator[None]:
-    """Pause the container, if it runs, and resume it whatever happens. The record says so before the freezer does:
-    a daemon that dies meanwhile finds it paused and says that it is."""
+    """Pause the container, if it runs, and resume it whatever happens: if this daemon dies, its monitor does."""
     paused = False
     if wanted:
         async with entry.lock:
             if entry.status == "running" and entry.monitor is not None:
-                await entry.monitor.pause()
+                await freeze(engine, entry, entry.monitor, held=True)
                 _now(engine, entry, "paused", "pause")
                 paused = True
     try:
@@ -110,7 +110,7 @@ async def _resume(engine: "Engine", entry: Entry) -> None:
         if entry.status != "paused" or entry.monitor is None:
             return  # ended, or resumed by somebody
         try:
-            await entry.monitor.resume()
+            await thaw(engine, entry, entry.monitor)
         except (WherryError, ConnectionError):
             if entry.status == "paused":
                 raise

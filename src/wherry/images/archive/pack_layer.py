@@ -9,6 +9,8 @@ from wherry.images.archive.pack import Packer, Sink, open_below
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPAQUE_NAME = b".wh..wh..opq"
+DOCKERENV = ".dockerenv"
+"""An empty file in the root of every container, by which programs find out that they are in one; no part of a layer."""
 
 
 class LayerPacker(Packer):
@@ -22,6 +24,8 @@ class LayerPacker(Packer):
         """As a packer's; a whiteout hides what it names."""
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
             self.removed(shown)
+        elif shown == DOCKERENV.encode() and stat.S_ISREG(status.st_mode) and not status.st_size:
+            return
         elif not name.startswith(WHITEOUT):  # the container's own: it would hide what it must not
             super().leaf(parent, name, shown, status)
 

@@ -74,6 +74,7 @@ class Control:
         self._listener: _socket.socket | None = None
         self._path = ""
         self._connections: list[_Connection] = []
+        self._serving: _Connection | None = None
         self._announced = 0
         self._unanswered: dict[int, tuple[set[_Connection], int, Callable[[], None]]] = {}
 
@@ -122,6 +123,7 @@ class Control:
 
     def serve(self, connection: "_Connection", record: bytes, fds: list[int]) -> None:
         """One request: whatever is in it, the monitor goes on."""
+        self._serving = connection
         try:
             message = protocol.decode(record, fds)
             operation = message["op"]
@@ -148,8 +150,15 @@ class Control:
         if operation != "forget":
             connection.send(protocol.encode(reply))
 
+    def when_gone(self, undo: Callable[[], None]) -> None:
+        """Call `undo` when whoever asks for what is being served goes away."""
+        if self._serving is not None:
+            self._serving.undo = undo
+
     def lost(self, connection: "_Connection") -> None:
         self._connections.remove(connection)
+        if connection.undo is not None:
+            connection.undo()
         for number in tuple(self._unanswered):
             self._unanswered[number][0].discard(connection)
             self._settle_if_answered(number)
@@ -190,6 +199,7 @@ class _Connection:
         self._fd = sock.fileno()
         self._queue: list[bytes] = []
         self._closed = False
+        self.undo: Callable[[], None] | None = None
         poller.watch(self._fd, POLLIN, self._ready)
 
     def send(self, payload: bytes) -> None:

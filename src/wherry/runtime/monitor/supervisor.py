@@ -7,7 +7,8 @@
     resize {height, width, exec_id?}   null
     attach {attachment} + 1 fd         null
     exec {exec_id, stdio, attachments, filter} + fds                                    {"pid", "warnings"}
-    pause, resume, close_stdin         null
+    pause {held?}                      null; `held`: until `resume`, or until whoever asked goes away
+    resume, close_stdin                null
     update {resources}                 {"warnings"}
     clear_log                          null; Conflict when the log is closed, since the container has ended
     forget                             no reply: the daemon knows the end, the monitor may go
@@ -68,6 +69,7 @@ class Supervisor:
         self._started_at: int = state["started_at"]
         self._waiting = helper
         self._paused = False
+        self._held = False  # paused for as long as its asker lives
         self._forgotten = False
         self._over = False
         self._end: dict[str, Any] = {}  # how init ended
@@ -247,11 +249,18 @@ class Supervisor:
         self._running_job({})
         self._cgroup().freeze()
         self._paused = True
+        self._held = bool(message.get("held"))
+        if self._held:
+            self._control.when_gone(self._let_go)
 
     def _resume(self, message: dict[str, Any], fds: list[int]) -> None:
         self._running_job({})
         self._cgroup().thaw()
-        self._paused = False
+        self._paused = self._held = False
+
+    def _let_go(self) -> None:
+        if self._held and not self._job.ended:
+            self._attempt(lambda: self._resume({}, []))
 
     def _update(self, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         self._running_job({})
