@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from wherry.client.transport import Stream
 
 _CHUNK = 65536
+_BODY = 1 << 18
 _MAX_HEAD = 1 << 20
 
 
@@ -128,7 +129,7 @@ class Response:
             return b""
         if self._chunked:
             return self._read_chunk()
-        data = self.connection.read_some(_CHUNK if self._left is None else min(self._left, _CHUNK))
+        data = self.connection.read_some(_BODY if self._left is None else min(self._left, _BODY))
         if self._left is not None:
             if not data:
                 raise BrokenReply("unexpected EOF")
