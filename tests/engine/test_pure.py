@@ -1,13 +1,11 @@
 """What needs no kernel: words, filters, columns, names."""
 
 import asyncio
-import os
 import re
-from types import SimpleNamespace
 
 import pytest
 
-from wherry.engine import detach_keys, joins, names, top
+from wherry.engine import detach_keys, names, top
 from wherry.engine.containers import STATUSES, TABLE, Entry, Refusal
 from wherry.engine.events import HISTORY, QUEUE_LIMIT, EventBus
 from wherry.engine.limits import parse_cpuset
@@ -291,22 +289,3 @@ def test_times_of_events_only_grow() -> None:
         bus.publish("container", "x", "id", {})
     times = [m["timeNano"] for m in bus._history]
     assert times == sorted(set(times))
-
-
-def test_a_donor_whose_number_was_given_away_is_noticed() -> None:
-    """The process is compared, not its number alone."""
-    record = Container("d" * 64, "donor", 0, "", "sleep", [], ContainerConfig(), HostConfig(IpcMode="shareable"))
-    record.state = State(status="running", pid=os.getpid())
-    entry = SimpleNamespace(record=record, status="running")
-    engine = SimpleNamespace(containers=SimpleNamespace(get={record.id: entry}.get, lookup={record.id: entry}.get))
-    host = HostConfig(IpcMode=f"container:{record.id}")
-    found = joins.resolve_joins(engine, Container("j" * 64, "joiner", 0, "", "sleep", [], ContainerConfig(), host))
-    (donor,) = found.donors
-    assert (donor.id, donor.pid) == (record.id, os.getpid())
-    joins.check_donors(engine, found)
-    for wrong in (donor._replace(began="1"), donor._replace(began=""), donor._replace(pid=1)):
-        with pytest.raises(Conflict, match="it stopped meanwhile"):
-            joins.check_donors(engine, found._replace(donors=(wrong,)))
-    entry.status = "exited"
-    with pytest.raises(Conflict, match="it stopped meanwhile"):
-        joins.check_donors(engine, found)

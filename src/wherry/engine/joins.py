@@ -1,22 +1,27 @@
 """Whose namespaces a container enters (`--network container:`, `--pid container:`, `--ipc container:`)."""
 
+import os
+import select
 from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.engine.containers import Entry
 from wherry.engine.model import Container
-from wherry.errors import Conflict, Internal, InvalidArgument, NotFound
+from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, WherryError
+from wherry.linux.fdpass import close_all
+from wherry.linux.pidfd import pidfd_open
+from wherry.runtime import shared_memory
+from wherry.runtime.exec import parent_of
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
 
 class Donor(NamedTuple):
-    """A process whose namespaces are named by its number, which may come to mean another one."""
+    """Another container, what of it is joined, and what to say when it does not run."""
 
-    id: str
+    entry: Entry
     pid: int
-    began: str
-    """Its start, in clock ticks after boot; empty when it was gone already."""
+    refusal: WherryError
 
 
 class Joins(NamedTuple):
@@ -31,55 +36,121 @@ class Joins(NamedTuple):
     donors: tuple[Donor, ...] = ()
 
 
+class HeldJoins(NamedTuple):
+    """What is to be joined, named by descriptors of this process: it stays what it is, whatever becomes of numbers and
+    names meanwhile."""
+
+    joins: Joins
+    donors: tuple[tuple[Donor, int], ...]
+    """Each with a descriptor of its process."""
+    fds: list[int]
+
+    def check(self) -> None:
+        """Raise the refusal when one of the donors has ended."""
+        for donor, pidfd in self.donors:
+            if _ended(pidfd):
+                raise donor.refusal
+
+    def close(self) -> None:
+        """Let go of it."""
+        close_all(self.fds)
+
+
 def resolve_joins(engine: "Engine", record: Container) -> Joins:
     """Look the others up; they must be running. Raises Docker's refusals."""
     host = record.host_config
-    network, owner = None, None
-    if host.NetworkMode.startswith("container:"):
-        owner = _network_owner(engine, host.NetworkMode)
-        network = owner.sandbox_key or f"/proc/{owner.state.pid}/ns/net"
-    pid = _process_of(engine, host.PidMode, "PID")
-    ipc = _process_of(engine, host.IpcMode, "IPC")
-    if ipc is not None and ipc.host_config.IpcMode not in ("shareable", "host") and not _joins(ipc):
+    network = _network_donor(engine, host.NetworkMode)
+    pid = _donor_of(engine, host.PidMode, "PID")
+    ipc = _donor_of(engine, host.IpcMode, "IPC")
+    owner = network.entry.record if network else None
+    if ipc is not None and not _shares_ipc(ipc.entry.record):
         raise InvalidArgument(
-            f"failed to join IPC namespace: container {ipc.id}: non-shareable IPC "
+            f"failed to join IPC namespace: container {ipc.entry.id}: non-shareable IPC "
             "(hint: use IpcMode:shareable for the donor container)"
         )
     return Joins(
-        network,
+        (owner.sandbox_key or f"/proc/{owner.state.pid}/ns/net") if owner else None,
         owner,
-        f"/proc/{pid.state.pid}/ns/pid" if pid else None,
-        f"/proc/{ipc.state.pid}/ns/ipc" if ipc else None,
-        f"/proc/{ipc.state.pid}/root/dev/shm" if ipc else None,
-        tuple(_donor(record) for record in (None if owner and owner.sandbox_key else owner, pid, ipc) if record),
+        f"/proc/{pid.pid}/ns/pid" if pid else None,
+        f"/proc/{ipc.pid}/ns/ipc" if ipc else None,
+        shared_memory.of_process(f"/proc/{ipc.pid}") if ipc else None,
+        tuple(donor for donor in (network, pid, ipc) if donor),
     )
 
 
-def check_donors(engine: "Engine", joins: Joins) -> None:
-    """Once the namespaces are joined: whether the processes they were named by have been the same all the time.
-    Raises `Conflict` when one ended, for its number may have been another's by then."""
-    for donor in joins.donors:
-        entry = engine.containers.get(donor.id)
-        if entry and _alive(entry) and donor.began and _donor(entry.record) == donor:
-            continue
-        raise Conflict(f"cannot join the namespaces of container {donor.id}: it stopped meanwhile")
-
-
-def _donor(record: Container) -> Donor:
-    pid = record.state.pid
+def hold(joins: Joins) -> HeldJoins:
+    """Open what `joins` names, of processes that are certainly the donors'. Raises a donor's refusal."""
+    held = HeldJoins(joins, (), [])
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b") ")[2].split()
+        held = held._replace(donors=tuple((donor, _hold_donor(donor, held.fds)) for donor in joins.donors))
+        named = joins._replace(
+            network=joins.network and _hold(joins.network, held.fds),
+            pid=joins.pid and _hold(joins.pid, held.fds),
+            ipc=joins.ipc and _hold(joins.ipc, held.fds),
+            shared_memory=joins.ipc and shared_memory.of_namespace(_hold(f"{joins.ipc[:-3]}mnt", held.fds)),
+        )
+        held.check()  # the numbers have meant them all the time
+        return held._replace(joins=named)
     except OSError:
-        return Donor(record.id, pid, "")
-    return Donor(record.id, pid, "" if fields[0] in b"ZX" else fields[19].decode("ascii"))  # proc_pid_stat(5): field 22
+        refusal = _first_refusal(held)
+        held.close()
+        raise refusal from None
+    except BaseException:
+        held.close()
+        raise
+
+
+def _hold_donor(donor: Donor, fds: list[int]) -> int:
+    """A descriptor of its process, if that is its monitor's: such a one has its number until the monitor reaps it."""
+    monitor = donor.entry.monitor
+    if monitor is None or monitor.closed:
+        raise donor.refusal
+    try:
+        fds.append(pidfd_open(donor.pid))
+        known = _belongs_to(donor.pid, monitor.monitor_pid)
+    except (OSError, IndexError):
+        raise donor.refusal from None
+    if not known or _ended(fds[-1]):
+        raise donor.refusal
+    return fds[-1]
+
+
+def _belongs_to(pid: int, monitor: int) -> bool:
+    """Whether it is the monitor's child, or yet that of its helper, which made it."""
+    parent = parent_of(pid)
+    return parent == monitor or (parent > 1 and parent_of(parent) == monitor)
+
+
+def _first_refusal(held: HeldJoins) -> WherryError:
+    """What to say when something of the donors is not there any more."""
+    ended = [donor for donor, pidfd in held.donors if _ended(pidfd)]
+    return (ended or held.joins.donors)[0].refusal
+
+
+def _hold(path: str, fds: list[int]) -> str:
+    """A name of what is at `path` now, good as long as the descriptor that is added to `fds` is open."""
+    fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    return f"/proc/{os.getpid()}/fd/{fds[-1]}"
+
+
+def _ended(pidfd: int) -> bool:
+    """Whether the process has ended, reaped or not."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _shares_ipc(record: Container) -> bool:
+    return record.host_config.IpcMode in ("shareable", "host") or _joins(record)
 
 
 def _joins(record: Container) -> bool:
     return record.host_config.IpcMode.startswith("container:")
 
 
-def _network_owner(engine: "Engine", mode: str) -> Container:
+def _network_donor(engine: "Engine", mode: str) -> Donor | None:
+    if not mode.startswith("container:"):
+        return None
     try:
         entry = engine.containers.lookup(mode.partition(":")[2])
     except NotFound as error:
@@ -87,23 +158,21 @@ def _network_owner(engine: "Engine", mode: str) -> Container:
     record = entry.record
     if entry.status == "restarting":
         raise Conflict(f"cannot join network namespace of container: container {record.name} is restarting")
+    text = f"cannot join network namespace of a non running container: container {record.name} is "
     if not _alive(entry):
-        raise Conflict(
-            "cannot join network namespace of a non running container: "
-            f"container {record.name} is {record.state.status}"
-        )
-    return record
+        raise Conflict(text + record.state.status)
+    return Donor(entry, record.state.pid, Conflict(text + "exited"))
 
 
-def _process_of(engine: "Engine", mode: str, what: str) -> Container | None:
+def _donor_of(engine: "Engine", mode: str, what: str) -> Donor | None:
     if not mode.startswith("container:"):
         return None
     entry = engine.containers.lookup(mode.partition(":")[2])
+    kind = Internal if what == "PID" else Conflict
+    refusal = kind(f"failed to join {what} namespace: container {entry.id} is not running")
     if not _alive(entry):
-        raise (Internal if what == "PID" else Conflict)(
-            f"failed to join {what} namespace: container {entry.id} is not running"
-        )
-    return entry.record
+        raise refusal
+    return Donor(entry, entry.record.state.pid, refusal)
 
 
 def _alive(entry: Entry) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.engine import attach, health, links, runtimes, sandbox, specs, storage
 from wherry.engine.containers import Entry
-from wherry.engine.joins import Joins, check_donors, resolve_joins
+from wherry.engine.joins import HeldJoins, hold, resolve_joins
 from wherry.engine.log_settings import log_settings
 from wherry.engine.model import Container
 from wherry.engine.unmounting import unmounted
@@ -33,6 +33,8 @@ TASK_PREFIX = (
     f"{SHIM_PREFIX}OCI runtime create failed: "
     "runc create failed: unable to start container process: error during container init: "
 )
+
+_LEAVES_S = 10.0
 
 EXIT_NOT_FOUND, EXIT_NOT_EXECUTABLE, EXIT_UNKNOWN = 127, 126, 128
 
@@ -92,7 +94,17 @@ async def _undo(engine: "Engine", steps: list[Callable[[], Awaitable[None]]]) ->
 async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaitable[None]]]) -> None:
     record = entry.record
     storage.check_usable(engine, record)
-    joins = resolve_joins(engine, record)
+    held = hold(resolve_joins(engine, record))
+    try:
+        await _launch_joined(engine, entry, held, undo)
+    finally:
+        held.close()
+
+
+async def _launch_joined(
+    engine: "Engine", entry: Entry, held: HeldJoins, undo: list[Callable[[], Awaitable[None]]]
+) -> None:
+    record, joins = entry.record, held.joins
     links.check(engine, record)
     sandbox.name_files(engine, record, joins)
     hit("engine.start.before_network")
@@ -120,7 +132,7 @@ async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaita
     if runtime:  # what it makes does not end with whoever called it
         undo.append(lambda: engine.run_blocking(sandbox.kill_leftovers, engine, record.id))
     undo.append(lambda: _take_back(engine, entry))
-    await _spawn(engine, entry, joins, config, seccomp, runtime)
+    await _spawn(engine, entry, held, config, seccomp, runtime)
 
 
 async def _forget_endpoint(engine: "Engine", record: Container) -> None:
@@ -130,15 +142,22 @@ async def _forget_endpoint(engine: "Engine", record: Container) -> None:
 async def _take_back(engine: "Engine", entry: Entry) -> None:
     """End what already runs although the start failed; its exit is no news to anybody."""
     monitor, entry.monitor = entry.monitor, None
-    if monitor is not None:
-        await monitor.close()
-        await engine.run_blocking(sandbox.kill_leftovers, engine, entry.id)
+    if monitor is None:
+        return
+    monitor.mute()
+    await engine.run_blocking(sandbox.kill_leftovers, engine, entry.id)
+    try:
+        async with asyncio.timeout(_LEAVES_S):
+            await monitor.unmounted()  # it has written its record and given up its socket, as a next one will
+    except TimeoutError:
+        log.error("the monitor of container %s, whose start failed, does not leave", entry.id)
+    await monitor.close()
 
 
 async def _spawn(
     engine: "Engine",
     entry: Entry,
-    joins: Joins,
+    held: HeldJoins,
     config: dict[str, Any],
     seccomp: bytes | None,
     runtime: list[str] | None,
@@ -150,6 +169,7 @@ async def _spawn(
     try:
         monitor = await engine.spawner.create(request, [p.attachment for p in waiting], engine.watch(entry))
     except WherryError as error:
+        held.check()  # that may be the reason
         raise _task_error(error) from error
     finally:
         for pending in waiting:
@@ -159,7 +179,7 @@ async def _spawn(
         log.warning("container %s: %s", record.id, warning)
     record.log_path = request["log"].get("path", "")
     hit("engine.start.after_spawn")
-    check_donors(engine, joins)
+    held.check()
     state = record.state
     state.status, state.pid, state.exit_code, state.error = "running", monitor.pid, 0, ""
     state.oom_killed, state.started_at = False, time.time_ns()

@@ -75,6 +75,11 @@ class Monitor:
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._readable)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is lost or was dropped."""
+        return self._closed
+
     async def status(self) -> dict[str, Any]:
         """{"status": "created|running|paused|exited", "id", "pid", "monitor_pid", "started_at": ns, "execs": [{"id",
         "pid"}]}; an ended one adds "exit_code", "signal", "oom_killed", "finished_at"."""
@@ -146,6 +151,10 @@ class Monitor:
     async def close_stdin(self) -> None:
         """Close the container's stdin once it has what was typed so far."""
         await self._ask({"op": "close_stdin"})
+
+    def mute(self) -> None:
+        """Tell nobody of what happens from now on."""
+        self._on_event = lambda _, __: None
 
     async def unmounted(self) -> None:
         """After the exit: wait until the container's mounts are gone, or the monitor is."""

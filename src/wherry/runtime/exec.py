@@ -99,7 +99,7 @@ class Joiner:
         and could speak in its name."""
         try:
             pidfd = pidfd_open(pid)
-            if _parent_of(pid) in (self._helper, os.getpid()):
+            if parent_of(pid) in (self._helper, os.getpid()):
                 return pidfd
             os.close(pidfd)
         except (OSError, IndexError):
@@ -144,7 +144,7 @@ def _close_all(fds: list[int]) -> None:
         os.close(fd)
 
 
-def _parent_of(pid: int) -> int:
+def parent_of(pid: int) -> int:
     """The parent's pid, proc_pid_stat(5)."""
     fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     try:

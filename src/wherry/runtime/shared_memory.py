@@ -2,6 +2,7 @@
 namespace, so a child goes there and sends what it copied."""
 
 import os
+import re
 import socket
 
 from wherry.linux import mounts as m
@@ -10,18 +11,30 @@ from wherry.linux.openat import filesystem_type
 
 _TMPFS_MAGIC = 0x01021994
 _SHARED_MEMORY = "/dev/shm"
+_NAME = re.compile(r"(/proc/[0-9]+)(?:/root|(/fd/[0-9]+))/dev/shm")
+
+
+def of_process(directory: str) -> str:
+    """The name of the /dev/shm of a process, by its directory /proc/PID."""
+    return f"{directory}/root{_SHARED_MEMORY}"
+
+
+def of_namespace(descriptor: str) -> str:
+    """The name of the /dev/shm of a mount namespace, by a descriptor of it, /proc/PID/fd/N. No path: only `copy_mount`
+    can follow it."""
+    return f"{descriptor}{_SHARED_MEMORY}"
 
 
 def names_another(source: str) -> bool:
-    """Whether a bind's source is the /dev/shm of a process in another mount namespace, by its name in /proc."""
-    start, _, rest = source.removeprefix("/proc/").partition("/root")
-    return source.startswith("/proc/") and start.isdecimal() and rest == _SHARED_MEMORY
+    """Whether a bind's source is the /dev/shm of a process in another mount namespace, or of such a namespace."""
+    return _NAME.fullmatch(source) is not None
 
 
 def copy_mount(source: str) -> int:
     """A detached copy of the mount that `source` (see `names_another`) names. Raises OSError."""
-    process = source.removesuffix(f"/root{_SHARED_MEMORY}")
-    namespace = os.open(f"{process}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    match = _NAME.fullmatch(source)
+    assert match
+    namespace = os.open(match[1] + (match[2] or "/ns/mnt"), os.O_RDONLY | os.O_CLOEXEC)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
