@@ -67,6 +67,24 @@ def test_diff_commit_and_export_agree(host, lab):
     host.docker("rmi", "committed")
 
 
+def test_a_run_that_changed_nothing_commits_nothing(host, lab):
+    """What a start leaves to mount on (/etc/hosts, /.dockerenv) is no part of the layer."""
+
+    def layers(image: str) -> list[str]:
+        return json.loads(host.out("image", "inspect", "--format", "{{json .RootFS.Layers}}", image))
+
+    lab.create("c", start=True)
+    host.docker("commit", lab.ids["c"], "committed")
+    assert layers("committed") == layers(host.inspect(lab.ids["c"])["Image"])
+    lab.sh("c", "echo nameserver ::1 >/etc/new; rm /etc/group")
+    host.docker("commit", lab.ids["c"], "committed")
+    [added] = layers("committed")[len(layers(host.inspect(lab.ids["c"])["Image"])) :]
+    [layer] = (path for path in (host.root / "data").rglob(added.partition(":")[2]) if path.is_dir())
+    assert sorted(path.name for path in (layer / "etc").iterdir()) == ["group", "new"]
+    assert [path.name for path in layer.iterdir()] == ["etc"]
+    host.docker("rmi", "-f", "committed")
+
+
 def exported(host, container: str) -> list[str]:
     data = host.docker("export", container, text=False).stdout
     return tarfile.open(fileobj=io.BytesIO(data)).getnames()

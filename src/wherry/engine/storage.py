@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from wherry.engine.defaults import OVERLAY_OPTIONS
 from wherry.engine.model import Container
 from wherry.errors import Unavailable
-from wherry.images.archive.pack_layer import DOCKERENV
 from wherry.images.snapshots import choice
 from wherry.images.snapshots.base import Driver
 from wherry.images.snapshots.compare import written
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
 log = logging.getLogger("wherry.engine")
+
+DOCKERENV = ".dockerenv"
+"""An empty file in the root of every container, by which programs find out that they are in one."""
 
 
 def choose_driver(engine: "Engine") -> Driver:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from wherry.images import oci
 from wherry.images.archive.pack_layer import LayerPacker
 from wherry.images.records import Image
-from wherry.images.snapshots.diff import DELETED, Differ
+from wherry.images.snapshots.diff import DELETED, Change, Differ
 
 _READ = 1 << 20
 
@@ -44,23 +44,29 @@ class _Pieces:
         return count - left
 
 
-def pack_layer(upper: str, append: Callable[[bytes | memoryview], None], differ: Differ | None = None) -> None:
-    """Hand the archive of the upper directory to `append`, piece by piece; with `differ`, where that is a complete
-    tree, of what differs. Raises OSError."""
+def pack_layer(upper: str, append: Callable[[bytes | memoryview], None], differ: Differ) -> None:
+    """Hand the archive of the upper directory to `append`, piece by piece: of a complete tree what differs, else all
+    but what the engine itself put there. Raises OSError."""
     fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        packer = LayerPacker(_Pieces(append))
-        if differ is None:
-            packer.tree(fd, b"", top=False)
-        for change in differ.changes(fd) if differ else ():
-            path = os.fsencode(change.path[1:])
-            if change.kind == DELETED:
-                packer.removed(path)
-            else:
-                packer.one(fd, path)
-        packer.finish()
+        changes = differ.changes(fd)
+        if differ.whole:
+            _pack_changes(LayerPacker(_Pieces(append)), fd, changes)
+        else:
+            changed = {os.fsencode(change.path[1:]) for change in changes}
+            LayerPacker(_Pieces(append), differ.assumed - changed).layer(fd)
     finally:
         os.close(fd)
+
+
+def _pack_changes(packer: LayerPacker, root: int, changes: list[Change]) -> None:
+    for change in changes:
+        path = os.fsencode(change.path[1:])
+        if change.kind == DELETED:
+            packer.removed(path)
+        else:
+            packer.one(root, path)
+    packer.finish()
 
 
 def image_config(parent: Image, commit: Commit, diff_id: str | None) -> bytes:

@@ -290,9 +290,7 @@ class ImageStore:
             self._add(incoming, [image])
         return image.id
 
-    def commit(
-        self, parent_id: str, upper: str, commit: Commit, *, reference: str = "", differ: Differ | None = None
-    ) -> str:
+    def commit(self, parent_id: str, upper: str, commit: Commit, differ: Differ, *, reference: str = "") -> str:
         """Make an image of the image `parent_id` and a container's `upper` directory on top; returns its id.
 
         `reference` is the name it gets ("" for none); `differ` see `pack_layer`. Raises as `load`.

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 from wherry.engine.containers import Entry
 from wherry.engine.model import Container
-from wherry.engine.storage import is_stacked
-from wherry.images.archive.pack_layer import DOCKERENV
+from wherry.engine.storage import DOCKERENV, is_stacked
 from wherry.images.snapshots.diff import Change, Differ, differences
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from wherry.engine.containers import Entry
 from wherry.engine.files.changes import differ
 from wherry.engine.model import Container, ContainerConfig, to_wire
 from wherry.engine.stop import freeze, thaw
-from wherry.engine.storage import is_stacked
 from wherry.errors import Conflict, InvalidArgument, WherryError
 from wherry.failpoint import hit
 from wherry.images.changes import apply_changes
@@ -76,11 +75,10 @@ def _describe(record: Container, options: CommitOptions, version: str) -> Commit
 
 async def _commit(engine: "Engine", entry: Entry, options: CommitOptions, described: Commit) -> str:
     upper = str(engine.paths.upper(entry.id))
-    compared = None if is_stacked(entry.record) else differ(entry.record)
     async with _frozen(engine, entry, options.pause):
         image_id = await engine.transfer(
             lambda: engine.images.commit(
-                entry.record.image_id, upper, described, reference=options.reference, differ=compared
+                entry.record.image_id, upper, described, differ(entry.record), reference=options.reference
             )
         )
         _publish(engine, entry, image_id, options, described)

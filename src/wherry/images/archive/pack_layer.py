@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Collection
 
 from wherry.images.archive import writer
 from wherry.images.archive.extract import OPAQUE_XATTR, WHITEOUT
@@ -9,23 +10,27 @@ from wherry.images.archive.pack import Packer, Sink, open_below
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPAQUE_NAME = b".wh..wh..opq"
-DOCKERENV = ".dockerenv"
-"""An empty file in the root of every container, by which programs find out that they are in one; no part of a layer."""
 
 
 class LayerPacker(Packer):
-    """Writes the archive of one layer."""
+    """Writes the archive of one layer without the files and directories called `left_out`."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, left_out: Collection[bytes] = ()) -> None:
         super().__init__(sink)
         self._sink = sink
+        self._left_out = left_out
+
+    def layer(self, root: int) -> None:
+        """The whole archive, of all that is below the descriptor `root`."""
+        self.tree(root, b"", top=False)
+        self.finish()
 
     def leaf(self, parent: int, name: bytes, shown: bytes, status: os.stat_result) -> None:
         """As a packer's; a whiteout hides what it names."""
+        if shown in self._left_out:
+            return
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
             self.removed(shown)
-        elif shown == DOCKERENV.encode() and stat.S_ISREG(status.st_mode) and not status.st_size:
-            return
         elif not name.startswith(WHITEOUT):  # the container's own: it would hide what it must not
             super().leaf(parent, name, shown, status)
 
@@ -57,6 +62,8 @@ class LayerPacker(Packer):
             os.close(parent)
 
     def _directory(self, fd: int, name: bytes) -> None:
+        if name.rstrip(b"/") in self._left_out:
+            return
         super()._directory(fd, name)
         if _is_opaque(fd):
             self._sink.write(writer.member(name.rstrip(b"/") + b"/" + _OPAQUE_NAME, mode=0o755))

@@ -47,8 +47,8 @@ class Differ:
         layer has them: what the engine itself puts into every container. With `whole` the upper directory is no
         overlay's but a complete tree, and what is not in it was removed."""
         self._lower = [os.fsencode(path) for path in lower]
-        self._assumed = {os.fsencode(path) for path in assumed}
-        self._whole = whole
+        self.assumed = frozenset(os.fsencode(path) for path in assumed)
+        self.whole = whole
         self._found: list[tuple[bytes, int]] = []
 
     def changes(self, upper: int) -> list[Change]:
@@ -66,7 +66,7 @@ class Differ:
                 self._entry(upper, name, path + b"/" + name if path else name, below, depth)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # it changed meanwhile
-        if below and (self._whole or _is_opaque(upper)):
+        if below and (self.whole or _is_opaque(upper)):
             gone = {name for directory in below for name in map(os.fsencode, os.listdir(directory))} - names
             for name in gone:
                 if _look(below, name) is not None:
@@ -76,11 +76,11 @@ class Differ:
     def _entry(self, upper: int, name: bytes, path: bytes, below: list[bytes], depth: int) -> None:
         status = os.stat(name, dir_fd=upper, follow_symlinks=False)
         old = _look(below, name)
-        if not self._whole and stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        if not self.whole and stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
             if old is not None:
                 self._found.append((path, DELETED))
             return
-        assumed = old is None and path in self._assumed
+        assumed = old is None and path in self.assumed
         kind = ADDED if old is None else MODIFIED
         changed = not assumed and (old is None or _differs(upper, name, status, old))
         if stat.S_ISDIR(status.st_mode) and depth < _DEPTH_MAX:
