@@ -60,6 +60,12 @@ def test_a_limit_reaches_the_kernel(host, sleeper, flags, v1, v2, expected, stat
     assert files(host, sleeper)(v1, v2) in expected
 
 
+def test_no_limit_of_swap_is_in_nobodys_way(host, name):
+    host.docker("run", "-d", "--name", name, "--memory", "32m", "--memory-swap", "-1", "busybox", "sleep", "1000")
+    assert host.out("update", "--cpu-shares", "512", name) == name
+    assert host.inspect(name)["HostConfig"]["MemorySwap"] == -1
+
+
 def test_no_pids_limit(host, sleeper):
     host.docker("update", "--pids-limit", "9", sleeper)
     host.docker("update", "--pids-limit", "-1", sleeper)
@@ -129,7 +135,8 @@ def test_the_restart_policy_is_the_new_one(host, name):
     host.docker("update", "--restart", "on-failure:5", name)
     host.docker("exec", name, "kill", "-TERM", "1")
     host.wait_until(
-        lambda: (shown := host.inspect(name))["RestartCount"] == 1 and shown["State"]["Running"], "a restart"
+        lambda: (shown := host.inspect(name))["RestartCount"] == 1 and shown["State"]["Status"] == "running",
+        "a restart",
     )
     host.docker("update", "--restart", "no", name)
     host.docker("exec", name, "kill", "-TERM", "1")

@@ -37,7 +37,7 @@ async def update(engine: "Engine", ref: str, wanted: HostConfig) -> list[str]:
     """Change what `wanted` names of a container's resources and its restart policy; returns warnings.
 
     Raises `InvalidArgument` for what cannot be, `Conflict` for what does not go with the container's other limits or
-    its state, `Internal` when the kernel refuses; nothing has changed then. POST /containers/{id}/update.
+    its state, `Internal` when the kernel refuses; the record has not changed then. POST /containers/{id}/update.
     """
     check_restart(wanted)
     warnings = check_limits(wanted, engine.limits, update=True)
@@ -82,7 +82,7 @@ def _check_conflicts(old: HostConfig, wanted: HostConfig) -> None:
             raise Conflict(f"Conflicting options: Nano CPUs cannot be updated as {text} has already been set")
         if getattr(wanted, name) > 0 and old.NanoCpus > 0:
             raise Conflict(f"Conflicting options: {text} cannot be updated as NanoCPUs has already been set")
-    if wanted.Memory > old.MemorySwap and not wanted.MemorySwap:
+    if wanted.Memory and wanted.Memory > old.MemorySwap and not wanted.MemorySwap:
         raise Conflict(
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
         )
