@@ -143,6 +143,7 @@ class Entry:
         "record",
         "requested",
         "restart_task",
+        "restarts_by_request",
         "stay_down",
         "stops",
         "unmounting",
@@ -169,6 +170,8 @@ class Entry:
         """The health probes of a running container that has any."""
         self.requested: Requested | None = None
         """Why the container is about to end, if somebody asked for it."""
+        self.restarts_by_request = 0
+        """How many requests to restart it wait for its end."""
         self.stops = 0
         """How many requests to stop wait for the end: each is an event of its own."""
         self.unsaved = False
@@ -181,6 +184,11 @@ class Entry:
     @property
     def status(self) -> str:
         return self.record.state.status
+
+    @property
+    def goes_when_ended(self) -> bool:
+        """Whether its end is also its removal (`--rm`); not when it ends to be started again."""
+        return self.record.host_config.AutoRemove and not self.restarts_by_request
 
     def check(self, action: str, ref: str | None = None) -> str:
         """The state that `action` leads to; raises Docker's refusal when the table has one."""

@@ -134,7 +134,7 @@ async def apply_exit(engine: "Engine", entry: Entry, found: Exit, *, policy: boo
         if entry.status in ("running", "paused"):
             entry.record.state.status = "exited"
         entry.unsaved = True
-        entry.wake(removal=entry.record.host_config.AutoRemove, error=str(error))
+        entry.wake(removal=entry.goes_when_ended, error=str(error))
 
 
 async def _apply_exit(engine: "Engine", entry: Entry, found: Exit, policy: bool) -> None:
@@ -148,7 +148,7 @@ async def _apply_exit(engine: "Engine", entry: Entry, found: Exit, policy: bool)
     state.status = "restarting" if again else "exited"
     record.restart_count += again
     hit("engine.exit.before_row")
-    if not record.host_config.AutoRemove:
+    if not entry.goes_when_ended:
         engine.save_or_later(entry, durable=False)  # the exit record is, and tells it again
     hit("engine.exit.after_row")
     for _ in range(entry.stops):
@@ -158,7 +158,7 @@ async def _apply_exit(engine: "Engine", entry: Entry, found: Exit, policy: bool)
     entry.wake(removal=False)
     if again:
         restarts.schedule(engine, entry, ran_s)
-    elif record.host_config.AutoRemove:
+    elif entry.goes_when_ended:
         await removal.remove_if_possible(engine, entry, volumes=True)
 
 

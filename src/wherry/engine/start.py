@@ -22,12 +22,17 @@ async def start(engine: "Engine", ref: str, *, detach_keys: str | None = None) -
 
 async def _start(engine: "Engine", entry: Entry, ref: str) -> None:
     async with entry.lock:
-        entry.check("start", ref)
-        restarts.cancel(entry)
-        entry.record.restart_count = 0
-        try:
-            await launch(engine, entry)
-        except Exception:
-            if entry.record.host_config.AutoRemove and entry.monitor is None:
-                await removal.remove_if_possible(engine, entry, volumes=True)
-            raise
+        await start_locked(engine, entry, ref)
+
+
+async def start_locked(engine: "Engine", entry: Entry, ref: str | None = None) -> None:
+    """As `start`, by request; the lock is held."""
+    entry.check("start", ref)
+    restarts.cancel(entry)
+    entry.record.restart_count = 0
+    try:
+        await launch(engine, entry)
+    except Exception:
+        if entry.record.host_config.AutoRemove and entry.monitor is None:
+            await removal.remove_if_possible(engine, entry, volumes=True)
+        raise

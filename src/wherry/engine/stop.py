@@ -10,11 +10,12 @@ import signal as signals
 import time
 from typing import TYPE_CHECKING
 
-from wherry.engine import health, launch, restarts
+from wherry.engine import health, restarts
 from wherry.engine.containers import Entry, Requested
 from wherry.engine.exits import KILLED, Exit, apply_exit
 from wherry.engine.sandbox import kill_leftovers
 from wherry.engine.signals import deliverable, parse_signal, signal_name
+from wherry.engine.start import start_locked
 from wherry.errors import Conflict, Internal, InvalidArgument, NotModified, WherryError
 from wherry.failpoint import hit
 
@@ -250,21 +251,17 @@ async def restart(
 
 
 async def _restart(engine: "Engine", entry: Entry, grace_s: int | None, number: int, reason: str) -> None:
-    removing, entry.record.host_config.AutoRemove = entry.record.host_config.AutoRemove, False
+    entry.restarts_by_request += 1
     try:
-        try:
-            entry.check("stop")
-        except NotModified:
-            pass
-        else:
-            await _stop(engine, entry, grace_s, number, reason)
-        async with entry.lock:
-            if entry.status not in ("running", "paused"):
-                entry.check("start")
-                entry.record.restart_count = 0
-                await launch.launch(engine, entry)
+        entry.check("stop")
+        await _stop(engine, entry, grace_s, number, reason)
+    except NotModified:
+        pass
     finally:
-        entry.record.host_config.AutoRemove = removing
+        entry.restarts_by_request -= 1
+    async with entry.lock:
+        if entry.status not in ("running", "paused"):
+            await start_locked(engine, entry)
     engine.publish(entry.record, "restart")
 
 
