@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.engine.enginelab import Daemon, Lab, crash_at, scenario, until
+from wherry.engine import restore
 from wherry.engine.model import Container
 from wherry.errors import Conflict, WherryError
 from wherry.failpoint import hit
+from wherry.runtime.client import EventHandler, Monitor, connect
 
 FOREVER = ("sleep", "1000")
 COUNTER = ("sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done")
@@ -94,6 +96,32 @@ async def test_a_monitor_killed_while_the_daemon_was_away(lab: Lab) -> None:
         await d.until(lambda: not alive(pid))
         assert await d.leaks() == []
         await d.start(ref)
+        await d.clean()
+
+
+@pytest.mark.parametrize("policy", ["no", "always"])
+@scenario
+async def test_an_end_while_the_daemon_takes_it_back(lab: Lab, policy: str) -> None:
+    async def connect_and_end(path: str, on_event: EventHandler) -> Monitor:
+        monitor = await connect(path, on_event)
+        os.kill(monitor.pid, signal.SIGKILL)
+        await until(lambda: monitor._exited)
+        return monitor
+
+    async with lab.daemon() as d:
+        await d.image()
+        ref = await d.run(*FOREVER, RestartPolicy={"Name": policy})
+    restore.connect = connect_and_end  # type: ignore[attr-defined]  # in a process of its own
+    async with lab.daemon() as d:
+        if policy == "always":
+            await d.until(lambda: d.entry(ref).status == "running")
+        await d.engine.settle()
+        state = d.entry(ref).record.state
+        assert (state.status, state.exit_code) == (("running", 0) if policy == "always" else ("exited", 137))
+        assert [m["Action"] for m in d.engine.events._history if m["Action"] in ("die", "start")] == (
+            ["die", "start"] if policy == "always" else ["die"]
+        )
+        assert d.entry(ref).record.restart_count == 0
         await d.clean()
 
 

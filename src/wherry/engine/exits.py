@@ -74,8 +74,8 @@ def _on_oom(engine: "Engine", entry: Entry) -> None:
 
 async def _on_exit(engine: "Engine", entry: Entry, monitor: Monitor, found: Exit) -> None:
     async with entry.lock:
-        # Reports of an earlier run's monitor say nothing about this one.
-        if entry.monitor is monitor or entry.monitor is None:
+        # Of an earlier run, or of an end that was applied already: that says nothing about this run.
+        if entry.monitor is monitor:
             entry.monitor, entry.unmounting = None, monitor
             await apply_exit(engine, entry, found)
     await unmounted(entry, monitor)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wherry.engine import boot, health, removal, reserve, storage, update
 from wherry.engine.containers import Entry
@@ -20,6 +20,7 @@ from wherry.engine.exits import KILLED, Exit, apply_exit, handler, recorded_exit
 from wherry.engine.proctree import kill_tree
 from wherry.engine.reconcile import reconcile
 from wherry.engine.sandbox import apply_endpoint, kill_leftovers
+from wherry.engine.unmounting import unmounted
 from wherry.errors import Conflict, WherryError
 from wherry.failpoint import hit
 from wherry.runtime.client import Monitor, connect
@@ -116,9 +117,7 @@ async def _restore_entry(engine: "Engine", entry: Entry) -> None:
         return
     if not await _has_directory(engine, entry):
         return
-    monitor = await _monitor(engine, entry)
-    if monitor is not None:
-        await _adopt(engine, entry, monitor)
+    if await _taken_back(engine, entry):
         return
     found = await engine.run_blocking(recorded_exit, engine, entry.id)
     was_running = state.status in ("running", "paused")
@@ -175,30 +174,49 @@ async def _monitor(engine: "Engine", entry: Entry) -> Monitor | None:
         return None
 
 
-async def _adopt(engine: "Engine", entry: Entry, monitor: Monitor) -> None:
-    """Take a living container back: its monitor knows the truth."""
+async def _taken_back(engine: "Engine", entry: Entry) -> bool:
+    """Whether a monitor answers that watches a living container, which is ours again then. What it tells from now on
+    waits for the lock. One whose container has just ended is left to its record, as if it had not answered."""
     async with entry.lock:
-        status = await monitor.status()
-        record, state = entry.record, entry.record.state
+        monitor = await _monitor(engine, entry)
+        if monitor is None:
+            return False
+        try:
+            status = await monitor.status()
+        except ConnectionError:
+            return False
         if status["status"] == "exited":
+            await unmounted(entry, monitor)
             await monitor.close()
-            found = await engine.run_blocking(recorded_exit, engine, entry.id)
-            await apply_exit(engine, entry, found or Exit(KILLED, False, time.time_ns()))
-            return
-        entry.monitor = monitor
-        if state.status not in ("running", "paused"):  # the daemon was killed between the start and its row
-            state.started_at = int(status.get("started_at") or time.time_ns())
-        state.status = "paused" if status["status"] == "paused" else "running"
-        state.pid = int(status["pid"])
-        state.exit_code, state.error = 0, ""
-        record.started_before, record.boot_id = True, engine.boot_id
-        endpoint = await engine.run_blocking(engine.network.endpoint, record.id)
-        if endpoint is not None:
-            apply_endpoint(record, endpoint)
+            return False
+        await _adopt(engine, entry, monitor, status)
+    await _end_probes(engine, status)
+    return True
+
+
+async def _adopt(engine: "Engine", entry: Entry, monitor: Monitor, status: dict[str, Any]) -> None:
+    """Take a living container back: its monitor knows the truth."""
+    record, state = entry.record, entry.record.state
+    entry.monitor = monitor
+    if state.status not in ("running", "paused"):  # the daemon was killed between the start and its row
+        state.started_at = int(status.get("started_at") or time.time_ns())
+    state.status = "paused" if status["status"] == "paused" else "running"
+    state.pid = int(status["pid"])
+    state.exit_code, state.error = 0, ""
+    record.started_before, record.boot_id = True, engine.boot_id
+    endpoint = await engine.run_blocking(engine.network.endpoint, record.id)
+    if endpoint is not None:
+        apply_endpoint(record, endpoint)
+    try:
         await update.finish(engine, entry)
-        if state.status == "running":
-            health.resume(engine, entry)
-        engine.save(record)
+    except (WherryError, ConnectionError) as error:  # no reason to give up what runs
+        log.error("container %s: its limits could not be set again: %s", entry.id, error)
+    if state.status == "running":
+        health.resume(engine, entry)
+    engine.save(record)
+
+
+async def _end_probes(engine: "Engine", status: dict[str, Any]) -> None:
     for process in status["execs"]:
         if str(process["id"]).startswith(PROBE):  # nobody is left who would end it in time
             await engine.run_blocking(kill_tree, int(process["pid"]), int(status["monitor_pid"]))

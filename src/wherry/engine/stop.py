@@ -124,7 +124,9 @@ async def _kill(engine: "Engine", entry: Entry, ended: "asyncio.Future[tuple[int
     await engine.run_blocking(kill_leftovers, engine, entry.id)
     if not await _within(ended, KILL_PATIENCE_S):
         async with entry.lock:
-            await apply_exit(engine, entry, Exit(KILLED, False, time.time_ns(), "killed with its whole cgroup"))
+            if entry.status in ("running", "paused"):
+                entry.monitor, entry.unmounting = None, entry.monitor
+                await apply_exit(engine, entry, Exit(KILLED, False, time.time_ns(), "killed with its whole cgroup"))
 
 
 async def _signal(engine: "Engine", entry: Entry, number: int) -> None:
@@ -149,13 +151,15 @@ async def _signal(engine: "Engine", entry: Entry, number: int) -> None:
 
 
 async def _send(engine: "Engine", entry: Entry, monitor: "Monitor", number: int) -> None:
-    """Signal the container's init. A monitor that is held up (a container can stop those who join it) can't keep
-    SIGKILL from anybody: that goes to the cgroup then."""
+    """Signal the container's init. A monitor that is held up, by a disk that stalls, can't keep the lock, nor SIGKILL
+    from anybody: that goes to the cgroup then. What else it was asked it does when it goes on."""
     try:
-        async with asyncio.timeout(SIGNAL_PATIENCE_S if number == signals.SIGKILL else None):
+        async with asyncio.timeout(SIGNAL_PATIENCE_S):
             await monitor.signal(number)
     except TimeoutError:
-        await engine.run_blocking(kill_leftovers, engine, entry.id)
+        log.warning("the monitor of container %s does not answer", entry.id)
+        if number == signals.SIGKILL:
+            await engine.run_blocking(kill_leftovers, engine, entry.id)
 
 
 def _meant_to_end(entry: Entry, number: int) -> bool:
