@@ -122,7 +122,9 @@ LIMITS: dict[str, list[Case]] = {
     "HostConfig.CpuPercent": [warned(hostly(CpuPercent=1), "linux does not support CPU percent")],
     "HostConfig.IOMaximumIOps": [refused(hostly(IOMaximumIOps=1), "maximum IOPs configuration is not supported")],
     "HostConfig.IOMaximumBandwidth": [refused(hostly(IOMaximumBandwidth=1), "bandwidth configuration is not")],
-    "HostConfig.KernelMemory": [warned(hostly(KernelMemory=8 * MB), "does not support kernel memory limit")],
+    "HostConfig.KernelMemory": [
+        warned(hostly(KernelMemory=8 * MB), "does not support kernel memory limit", "/v1.41"),
+    ],
     "HostConfig.KernelMemoryTCP": [
         either(
             warned(hostly(KernelMemoryTCP=8 * MB), "does not support kernel memory TCP"),

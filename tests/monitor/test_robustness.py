@@ -72,7 +72,7 @@ def test_nonsense_ends_the_connection_not_the_monitor(play):
         ({"op": "dance"}, Unimplemented),
         ({"op": "signal"}, InvalidArgument),
         ({"op": "signal", "sig": "x"}, InvalidArgument),
-        ({"op": "resize", "height": 1, "width": 1}, InvalidArgument),
+        ({"op": "resize"}, InvalidArgument),
         ({"op": "attach", "attachment": {}}, InvalidArgument),
         ({"op": "exec", "stdio": {}}, InvalidArgument),
         ({"op": "update"}, InvalidArgument),
