@@ -34,6 +34,13 @@ def kill_tree(pid: int, parent: int) -> None:
         os.close(root)
 
 
+def is_of(pid: int, ancestor: int) -> bool:
+    """Whether `pid` is a child of `ancestor`, or of a child of it: what a monitor's helper makes is the helper's until
+    that one ends."""
+    parent = _stat(pid)[1]
+    return parent == ancestor or (parent > 1 and _stat(parent)[1] == ancestor)
+
+
 def _kill_below(root: int, ended: set[int]) -> bool:
     """Kill what lives below `root`; False when nothing did. What has ended is added to `ended`: the list of a parent
     that is stopped keeps it. While any process dies its children may be between two lists: then look again."""

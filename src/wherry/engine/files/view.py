@@ -21,6 +21,7 @@ from wherry.engine.containers import Entry
 from wherry.engine.defaults import OVERLAY_OPTIONS
 from wherry.engine.files.paths import Found
 from wherry.engine.model import Container
+from wherry.engine.proctree import is_of
 from wherry.engine.storage import is_stacked
 from wherry.errors import Internal
 from wherry.failpoint import hit
@@ -89,8 +90,8 @@ def open_view(engine: "Engine", entry: Entry, *, write: bool = False, mounts: bo
 
 @contextmanager
 def _pidfd(entry: Entry) -> Iterator[int | None]:
-    """The container's first process, or None when there is none. The monitor tells of an exit before it reaps the
-    process's cgroup, so a pid that is still recorded is not yet another's."""
+    """The container's first process, or None when there is none. A pid that is still recorded may be another's
+    already, even the host's own: the process must be the monitor's."""
     monitor = entry.monitor
     pid = entry.record.state.pid
     if monitor is None or not pid or entry.status not in ("running", "paused"):
@@ -102,7 +103,7 @@ def _pidfd(entry: Entry) -> Iterator[int | None]:
         yield None
         return
     try:
-        yield fd
+        yield fd if is_of(pid, monitor.monitor_pid) else None
     finally:
         os.close(fd)
 
