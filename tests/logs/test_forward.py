@@ -187,12 +187,14 @@ REFUSALS = """
 syslog foo=1|unknown log opt 'foo' for syslog log driver
 syslog syslog-address=foo|unsupported scheme: ''
 syslog syslog-address=ftp://a|unsupported scheme: 'ftp'
+syslog syslog-address=udp://[x|parse "udp://[x": missing ']' in host
 syslog syslog-facility=zzz|invalid syslog facility
 syslog syslog-format=zzz|Invalid syslog format
 syslog syslog-address=unix:///nonexist|stat /nonexist: no such file or directory
 gelf|gelf-address is a required parameter
 gelf foo=1|gelf-address is a required parameter
 gelf gelf-address=udp://127.0.0.1|gelf: please provide gelf-address as proto://host:port
+gelf gelf-address=udp://[x:1|parse "udp://[x:1": missing ']' in host
 gelf gelf-address=ftp://127.0.0.1:1|gelf: endpoint needs to be TCP or UDP
 gelf gelf-address=udp://a:1 gelf-compression-type=x|unknown value "x" for log opt "gelf-compression-type" for gelf log driver
 gelf gelf-address=udp://a:1 gelf-compression-level=99|unknown value "99" for log opt "gelf-compression-level" for gelf log driver
@@ -202,8 +204,10 @@ gelf gelf-address=tcp://a:1 gelf-tcp-reconnect-delay=x|"gelf-tcp-reconnect-delay
 gelf gelf-address=udp://a:1 gelf-tcp-reconnect-delay=1|"gelf-tcp-reconnect-delay" is only valid for TCP
 fluentd foo=1|unknown log opt 'foo' for fluentd log driver
 fluentd fluentd-address=ftp://x|invalid fluentd-address (ftp://x): unsupported scheme: 'ftp'
+fluentd fluentd-address=[x|invalid fluentd-address ([x): parse "tcp://[x": missing ']' in host
 fluentd fluentd-address=127.0.0.1:x|invalid fluentd-address (127.0.0.1:x): parse "tcp://127.0.0.1:x": invalid port ":x" after host
 fluentd fluentd-async=x|strconv.ParseBool: parsing "x": invalid syntax
+fluentd fluentd-buffer-limit=999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999|strconv.ParseFloat: parsing "999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999": value out of range
 fluentd fluentd-buffer-limit=x|invalid size: 'x'
 fluentd fluentd-retry-wait=x|time: invalid duration "x"
 fluentd fluentd-max-retries=x|strconv.ParseUint: parsing "x": invalid syntax

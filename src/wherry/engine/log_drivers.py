@@ -7,8 +7,9 @@ cannot be expanded) fails the start.
 import os
 import re
 from collections.abc import Callable
+from math import inf
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from wherry.errors import InvalidArgument
 
@@ -79,7 +80,10 @@ def size(text: str) -> int:
     found = _SIZE.fullmatch(text)
     if found is None:
         raise ValueError(f"invalid size: '{text}'")
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+    number = float(found[1])
+    if number == inf:
+        raise ValueError(f'strconv.ParseFloat: parsing "{found[1]}": value out of range')
+    return int(number * _UNITS[found[2].lower()])
 
 
 def truth(text: str) -> bool:
@@ -141,7 +145,7 @@ def _syslog_address(text: str) -> tuple[str, Any]:
     """("", None) is the machine's own syslog."""
     if not text:
         return "", None
-    url = urlsplit(text)
+    url = _url(text)
     if url.scheme in ("unix", "unixgram"):
         try:
             os.stat(url.path)
@@ -164,7 +168,7 @@ def _facility(text: str) -> int:
 
 
 def _gelf(options: Options) -> dict[str, Any]:
-    url = urlsplit(options["gelf-address"])
+    url = _url(options["gelf-address"])
     if url.scheme not in ("udp", "tcp"):
         raise InvalidArgument("gelf: endpoint needs to be TCP or UDP")
     try:
@@ -223,7 +227,10 @@ def _fluentd_address(text: str) -> tuple[str, Any]:
     if not text:
         return "tcp", ["127.0.0.1", 24224]
     full = text if "://" in text else f"tcp://{text}"
-    url = urlsplit(full)
+    try:
+        url = _url(full)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"invalid fluentd-address ({text}): {error}") from None
     if url.scheme == "unix":
         if not url.path.strip("/"):
             raise InvalidArgument(f"invalid fluentd-address ({text}): path is empty")
@@ -273,8 +280,16 @@ def _write_timeout(text: str) -> float:
     return timeout
 
 
+def _url(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError as error:
+        reason = "missing ']' in host" if text.count("[") > text.count("]") else str(error)
+        raise InvalidArgument(f'parse "{text}": {reason}') from None
+
+
 def _host_and_port(text: str, default: int) -> list[Any]:
-    url = urlsplit(text)
+    url = _url(text)
     try:
         return [url.hostname or "", url.port or default]
     except ValueError:
