@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.engine.enginelab import Lab, ip_json, scenario
-from wherry.engine import exits, images, launch, removal, sandbox, stop, tending, wait
+from wherry.engine import exits, images, launch, prune, removal, sandbox, stop, tending, wait
 from wherry.errors import Conflict, Internal, WherryError
 from wherry.runtime.cgroups import open_cgroup
 
@@ -106,6 +106,19 @@ async def test_a_removal_that_fails_can_be_tried_again(lab: Lab, point: str) -> 
             await d.start(ref)
         await d.rm(ref)
         await tending.tend_once(d.engine)  # empties the trash
+        await d.clean()
+
+
+@scenario
+async def test_what_cannot_be_pruned_keeps_nothing_else(lab: Lab) -> None:
+    async with lab.daemon() as d:
+        await d.image()
+        refs = [await d.create("true") for _ in range(3)]
+        with Fault(removal, "engine.remove.before_row", RuntimeError("surprise")) as fault:
+            pruned = await prune.prune_containers(d.engine, {})
+        assert fault.passed
+        assert len(pruned.deleted) == 2
+        assert [d.entry(ref).status for ref in refs if ref not in pruned.deleted] == ["dead"]
         await d.clean()
 
 

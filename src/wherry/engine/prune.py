@@ -4,6 +4,7 @@ Two things Docker's lacks: a dry run tells what would go without touching it, an
 exactly what it was shown. Whatever carries the label `wherry.keep` (other than "false") stays.
 """
 
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -22,6 +23,8 @@ from wherry.images.records import Image
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
+
+log = logging.getLogger("wherry.engine")
 
 Filters = Mapping[str, list[str]]
 
@@ -59,7 +62,8 @@ async def _removed(engine: "Engine", entry: Entry) -> bool:
     """Remove one; it may have been started, or removed, since it was chosen."""
     try:
         await remove(engine, entry.id)
-    except (Conflict, NotFound):
+    except Exception as error:
+        _left("container", entry.id, error)
         return False
     return True
 
@@ -88,7 +92,8 @@ async def prune_volumes(engine: "Engine", filters: Filters, *, everything: bool,
 async def _volume_removed(engine: "Engine", volume: Volume) -> bool:
     try:
         await engine.run_blocking(engine.volumes.remove, volume.name, engine.volume_users(volume.name))
-    except (Conflict, NotFound):
+    except Exception as error:
+        _left("volume", volume.name, error)
         return False
     engine.events.publish("volume", "destroy", volume.name, {"driver": volume.driver})
     return True
@@ -134,9 +139,15 @@ async def _image_removed(engine: "Engine", image: Image) -> list[dict[str, str]]
     for ref in [*image.repo_tags, *image.repo_digests] or [image.id]:
         try:
             removed += await engine_images.remove(engine, ref)
-        except (Conflict, NotFound):
-            continue
+        except Exception as error:
+            _left("image", ref, error)
     return removed
+
+
+def _left(kind: str, name: str, error: Exception) -> None:
+    """One that cannot be removed keeps neither the others from it nor what went from being told."""
+    if not isinstance(error, Conflict | NotFound):
+        log.warning("prune: %s %s could not be removed: %s", kind, name, error)
 
 
 async def prune_networks(engine: "Engine", filters: Filters, *, dry_run: bool = False) -> Pruned:
