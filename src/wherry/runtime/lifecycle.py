@@ -185,7 +185,10 @@ def create(
 
 def _may_share(config: dict[str, Any], namespaces: spec.Namespaces) -> bool:
     """Whether init can do its work in our memory: it needs nobody but itself until its program runs, its memory need
-    not be in another time namespace, and the filter lets it get there when there is one."""
+    not be in another time namespace, the filter lets it get there when there is one, and it is alone in its PID
+    namespace, where nobody can stop it, and us with it, or end it in the midst of our interpreter."""
+    if not namespaces.new & ns.CLONE_NEWPID:
+        return False
     flags = namespaces.new | sum(flag for flag, _ in namespaces.joined)
     filtered_last = (config.get("process") or {}).get("noNewPrivileges") and (config.get("linux") or {}).get("seccomp")
     hooked = any((config.get("hooks") or {}).values())
