@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.engine.containers import Entry
 from wherry.engine.model import Container
+from wherry.engine.proctree import is_of
 from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, WherryError
 from wherry.linux.fdpass import close_all
 from wherry.linux.pidfd import pidfd_open
 from wherry.runtime import shared_memory
-from wherry.runtime.exec import parent_of
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -107,18 +107,12 @@ def _hold_donor(donor: Donor, fds: list[int]) -> int:
         raise donor.refusal
     try:
         fds.append(pidfd_open(donor.pid))
-        known = _belongs_to(donor.pid, monitor.monitor_pid)
-    except (OSError, IndexError):
+        known = is_of(donor.pid, monitor.monitor_pid)
+    except OSError:
         raise donor.refusal from None
     if not known or _ended(fds[-1]):
         raise donor.refusal
     return fds[-1]
-
-
-def _belongs_to(pid: int, monitor: int) -> bool:
-    """Whether it is the monitor's child, or yet that of its helper, which made it."""
-    parent = parent_of(pid)
-    return parent == monitor or (parent > 1 and parent_of(parent) == monitor)
 
 
 def _first_refusal(held: HeldJoins) -> WherryError:
