@@ -249,7 +249,7 @@ class ContainerStore:
         return self._entries.get(container_id)
 
     def lookup(self, ref: str) -> Entry:
-        """By full id, exact name (with or without slash), or unique prefix of an id.
+        """By full id, exact name (with or without slash), unique prefix of an id, or name of a link (`OWNER/ALIAS`).
 
         Raises `NotFound` or, for a prefix of several, `InvalidArgument`.
         """
@@ -260,8 +260,17 @@ class ContainerStore:
         if len(found) > 1:
             raise InvalidArgument(f"multiple IDs found with provided prefix: {ref}")
         if not found:
-            raise NotFound(f"No such container: {ref}")
+            return self._by_link(ref)
         return found[0]
+
+    def _by_link(self, ref: str) -> Entry:
+        """By the name a legacy link gives, `OWNER/ALIAS`."""
+        name, _, alias = ref.strip("/").rpartition("/")
+        owner = self._entries.get(self._names.get(name, ""))
+        entry = self._entries.get(owner.record.links.get(alias, "")) if owner else None
+        if entry is None:
+            raise NotFound(f"No such container: {ref}")
+        return entry
 
     def reserve_name(self, name: str, container_id: str) -> str:
         """Take `name` for `container_id` and return it without slash. Nothing can come between check and taking: both

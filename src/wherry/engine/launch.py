@@ -133,6 +133,8 @@ async def _launch_joined(
         undo.append(lambda: engine.run_blocking(sandbox.kill_leftovers, engine, record.id))
     undo.append(lambda: _take_back(engine, entry))
     await _spawn(engine, entry, held, config, seccomp, runtime)
+    if owners := links.owners(engine, record):
+        await engine.run_blocking(links.follow, engine, record, owners)
 
 
 async def _forget_endpoint(engine: "Engine", record: Container) -> None:

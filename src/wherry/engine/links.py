@@ -3,15 +3,19 @@
 Source: moby daemon/links/links.go, daemon/container_operations_unix.go (setupLinkedContainers).
 """
 
+import os
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from wherry.engine.model import Container, HostConfig
 from wherry.engine.ports import expand
-from wherry.errors import Conflict, InvalidArgument, NotFound
+from wherry.errors import Conflict, Internal, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
+_HOSTS_MAX = 1 << 20
+"""Bytes of a hosts file that is kept up to date: containers may write what they like into theirs."""
 _UNTOLD = ("HOME", "PATH")
 """Variables of the image, more likely, than of who made the container."""
 
@@ -55,6 +59,78 @@ def show(engine: "Engine", name: str, links: dict[str, str]) -> list[str] | None
     return [f"/{entry.record.name}:/{name}/{alias}" for alias, entry in entries if entry] or None
 
 
+def aliases(engine: "Engine") -> dict[str, list[str]]:
+    """The other names of all linked containers, `/OWNER/ALIAS`, by id."""
+    found: dict[str, list[str]] = {}
+    for entry in engine.containers:
+        for alias, target in entry.record.links.items():
+            found.setdefault(target, []).append(f"/{entry.record.name}/{alias}")
+    return found
+
+
+def owners(engine: "Engine", record: Container) -> list[Container]:
+    """The containers that link to `record`."""
+    return [entry.record for entry in engine.containers if record.id in entry.record.links.values()]
+
+
+def renamed(engine: "Engine", record: Container) -> list[Container]:
+    """Bring the links that inspect shows up to date with a name; returns the other records that changed thereby."""
+    if record.links:
+        record.host_config.Links = show(engine, record.name, record.links)
+    others = owners(engine, record)
+    for owner in others:
+        owner.host_config.Links = show(engine, owner.name, owner.links)
+    return others
+
+
+def follow(engine: "Engine", record: Container, changed: list[Container]) -> None:
+    """Write the address that `record` has now into the hosts files of the running containers that link to it."""
+    for owner in changed:
+        entry = engine.containers.get(owner.id)
+        if entry is not None and entry.status in ("running", "paused"):
+            for _, child, address, names in _lines(engine, owner):
+                if child.id == record.id:
+                    _rewrite(owner.hosts_path, names, address)
+
+
+def unlink(engine: "Engine", ref: str) -> tuple[Container, str]:
+    """Undo the link `OWNER/ALIAS`; returns its owner and what its line in the hosts file named. DELETE
+    /containers/{id}?link. Raises `NotFound`, and `Internal` for a container's own name."""
+    engine.containers.lookup(ref)
+    name, _, alias = ref.strip("/").rpartition("/")
+    if not name:
+        raise Internal("Conflict, cannot remove the default link name of the container")
+    entry = engine.containers.lookup(name)
+    owner, entry.process = entry.record, None  # the next exec is to know nothing of it
+    target = engine.containers.get(owner.links.pop(alias))
+    owner.host_config.Links = show(engine, owner.name, owner.links)
+    return owner, _names(alias, target.record) if target else ""
+
+
+def forget(owner: Container, names: str) -> None:
+    """Take an undone link out of its owner's hosts file."""
+    if names:
+        _rewrite(owner.hosts_path, names, "")
+
+
+def _rewrite(path: str, names: str, address: str) -> None:
+    """In place, as the container has the file mounted; without `address` the line goes."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return  # no such file yet, or removed meanwhile
+    with open(fd, "r+b") as file:
+        lines = file.read(_HOSTS_MAX + 1).splitlines(keepends=True)
+        if sum(map(len, lines)) > _HOSTS_MAX:
+            return
+        ending = f"\t{names}\n".encode()
+        new = f"{address}\t{names}\n".encode() if address else b""
+        text = b"".join(new if line.endswith(ending) else line for line in lines)
+        file.seek(0)
+        file.write(text)
+        file.truncate()
+
+
 def check(engine: "Engine", record: Container) -> None:
     """Raise `Conflict` unless all linked containers run."""
     shown = record.host_config.Links or []
@@ -80,11 +156,15 @@ def _linked(engine: "Engine", record: Container) -> list[tuple[str, Container, s
 
 def hosts(engine: "Engine", record: Container) -> list[tuple[str, str]]:
     """(address, names) for /etc/hosts."""
-    lines = []
-    for alias, child, address in _linked(engine, record):
-        names = [alias, child.config.Hostname, *([child.name] if child.name != alias else [])]
-        lines.append((address, " ".join(names)))
-    return lines
+    return [(address, names) for _, _, address, names in _lines(engine, record)]
+
+
+def _lines(engine: "Engine", record: Container) -> list[tuple[str, Container, str, str]]:
+    return [(alias, child, address, _names(alias, child)) for alias, child, address in _linked(engine, record)]
+
+
+def _names(alias: str, child: Container) -> str:
+    return " ".join([alias, child.config.Hostname, *([child.name] if child.name != alias else [])])
 
 
 def environment(engine: "Engine", record: Container) -> list[str]:
@@ -108,4 +188,19 @@ def _ports(prefix: str, address: str, ports: list[str]) -> list[str]:
         name = f"{prefix}_PORT_{number}_{protocol.upper()}"
         found.append(f"{name}={protocol}://{address}:{number}")
         found += [f"{name}_ADDR={address}", f"{name}_PORT={number}", f"{name}_PROTO={protocol}"]
+    for first, last, protocol in _ranges(pairs):
+        name = f"{prefix}_PORT_{first}_{protocol.upper()}"
+        found += [f"{name}_START={protocol}://{address}:{first}", f"{name}_PORT_START={first}"]
+        found += [f"{name}_END={protocol}://{address}:{last}", f"{name}_PORT_END={last}"]
     return found
+
+
+def _ranges(pairs: list[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """(first, last, protocol) of three and more ports in a row."""
+    runs: list[list[tuple[str, str]]] = [pairs[:1]]
+    for (number, protocol), (next_number, next_protocol) in pairwise(pairs):
+        if protocol == next_protocol and int(next_number) == int(number) + 1:
+            runs[-1].append((next_number, next_protocol))
+        else:
+            runs.append([(next_number, next_protocol)])
+    return [(run[0][0], run[-1][0], run[0][1]) for run in runs if len(run) > 2]

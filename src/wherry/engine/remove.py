@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from wherry.engine import stop
+from wherry.engine import links, stop
 from wherry.engine.containers import Entry
 from wherry.engine.removal import remove_now
-from wherry.errors import Internal, NotFound
+from wherry.errors import NotFound
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 async def remove(engine: "Engine", ref: str, *, force: bool = False, volumes: bool = False, link: bool = False) -> None:
     """Remove a stopped container, or with `force` any; `volumes` takes its anonymous volumes along.
 
-    Raises `Conflict` when it runs and `force` is not given. `link` asks for a legacy link to be removed:
-    there are none, so `ref` is a name.
-    DELETE /containers/{id}.
+    Raises `Conflict` when it runs and `force` is not given. With `link`, `ref` names a legacy link (`OWNER/ALIAS`), and
+    that alone goes. DELETE /containers/{id}.
     """
     entry = engine.containers.lookup(ref)
     if link:
-        raise Internal("Conflict, cannot remove the default link name of the container")
+        owner, names = links.unlink(engine, ref)
+        engine.save(owner)
+        await engine.run_blocking(links.forget, owner, names)
+        return
     if not force:
         entry.check("remove", ref)
     await engine.to_the_end(_remove(engine, entry, ref, force, volumes))

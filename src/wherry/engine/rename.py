@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from wherry.engine import links
 from wherry.engine.containers import Entry
 from wherry.engine.create import write_meta
 from wherry.errors import Conflict, InvalidArgument
@@ -38,5 +39,7 @@ async def _rename(engine: "Engine", entry: Entry, ref: str, name: str) -> None:
             engine.containers.release_name(bare, entry.id)
             raise
         engine.containers.release_name(old, entry.id)
+        for changed in (entry.record, *links.renamed(engine, entry.record)):
+            engine.save(changed)
         engine.publish(entry.record, "rename", {"oldName": f"/{old}"})
     engine.background(write_meta(engine, entry.record))

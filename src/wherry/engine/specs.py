@@ -77,7 +77,8 @@ def seccomp_filter(config: dict[str, Any]) -> bytes | None:
 def exec_config(engine: "Engine", entry: Entry, config: ExecConfig) -> dict[str, Any]:
     """The OCI process of an exec in a running container."""
     container = _spec_input(engine, entry.record, _joins_of_running(engine, entry.record))
-    if entry.process is None:  # the daemon was started after the container
+    # The daemon was started after the container, or linked ones may have other addresses by now.
+    if entry.process is None or entry.record.links:
         entry.process = build_config(container)["process"]
     return exec_process(
         container,

@@ -9,6 +9,7 @@ from wherry.api.listing import select
 from wherry.api.shapes import containers as shapes
 from wherry.api.shapes import stats as stats_shapes
 from wherry.engine import create as engine_create
+from wherry.engine import links
 from wherry.engine import remove as engine_remove
 from wherry.engine import rename as engine_rename
 from wherry.engine import resize as engine_resize
@@ -33,10 +34,10 @@ async def list_(ctx: Context) -> Response:
     names = {record.config.Image for record in records if not record.config.Image.startswith("sha256:")} - {""}
     current = await ctx.engine.run_blocking(_current_ids, ctx, names) if names else {}
     with_sizes = ctx.flag("size")
-    shown = []
+    aliases, shown = links.aliases(ctx.engine), []
     for record in records:
         sizes = await container_sizes(ctx.engine, record) if with_sizes else None
-        shown.append(shapes.summary(record, _shown_image(record, current), sizes))
+        shown.append(shapes.summary(record, _shown_image(record, current), sizes, aliases.get(record.id, ())))
     return json_response(shown)
 
 

@@ -1,6 +1,7 @@
 """Containers on the wire: definitions ContainerSummary, ContainerInspectResponse, ContainerState, Port."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from wherry.api.times import rfc3339
@@ -15,12 +16,12 @@ _BUILTIN_NETWORKS = frozenset({"bridge", "host", "none", "default"})
 # -- lists
 
 
-def summary(record: Container, image: str, sizes: Sizes | None) -> dict[str, Any]:
+def summary(record: Container, image: str, sizes: Sizes | None, aliases: Sequence[str] = ()) -> dict[str, Any]:
     """One entry of GET /containers/json; `image` is what to show for the image (its name, or its id once the name
-    means another one)."""
+    means another one); `aliases` are the names that legacy links give."""
     entry: dict[str, Any] = {
         "Id": record.id,
-        "Names": ["/" + record.name],
+        "Names": sorted(["/" + record.name, *aliases]),
         "Image": image,
         "ImageID": record.image_id,
         "Command": _command(record),
