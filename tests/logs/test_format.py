@@ -70,12 +70,13 @@ def model_lines(data: bytes) -> list[bytes]:
 
 @given(
     st.lists(
-        st.sampled_from([b"", b"\n", b"a", b"ab\n", b"x" * (PIECE - 1), b"y" * PIECE, b"z" * (PIECE + 1)]), max_size=12
+        st.sampled_from([(b"\n", 1), (b"a", 1), (b"ab\n", 1), (b"x", PIECE - 1), (b"y", PIECE), (b"z", PIECE + 1)]),
+        max_size=12,
     ),
     st.integers(1, 40000),
 )
-def test_lines_do_not_depend_on_how_they_were_read(parts: list[bytes], step: int):
-    data = b"".join(parts)
+def test_lines_do_not_depend_on_how_they_were_read(parts: list[tuple[bytes, int]], step: int):
+    data = b"".join(text * times for text, times in parts)
     lines = Lines()
     blocks = []
     for start in range(0, len(data), step):
