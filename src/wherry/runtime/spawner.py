@@ -37,7 +37,7 @@ from wherry.runtime.monitor.rehearsal import rehearse
 
 HELLO = b"ready"
 _QUIET_MS = 30  # about the time a container takes to start, and a short one to end
-_KEPT = 1 << 20  # of a busy monitor: the buffers of one turn
+_KEPT = 4 << 20  # of a busy monitor: the buffers of one turn, until it rests
 
 
 def main(fd: int) -> None:

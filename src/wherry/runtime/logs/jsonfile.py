@@ -110,9 +110,9 @@ class JsonFile(FileWriter):
 
 def _encode(block: bytes, tail: bytes) -> bytes:
     if not block.endswith(b"\n"):
-        return _HEAD + escape(block) + tail
+        return b"".join((_HEAD, escape(block), tail))
     tail = b"\\n" + tail
-    return _HEAD + escape(block[:-1]).replace(b"\n", tail + _HEAD) + tail
+    return b"".join((_HEAD, escape(block[:-1]).replace(b"\n", tail + _HEAD), tail))
 
 
 _RECORD = re.compile(

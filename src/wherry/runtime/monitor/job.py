@@ -13,13 +13,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from wherry.linux import malloc
 from wherry.runtime.lifecycle import Process
 from wherry.runtime.logs.base import STDERR, STDOUT, Writer
 from wherry.runtime.monitor.client import Client
 from wherry.runtime.monitor.poller import POLLIN, POLLOUT, Poller
 from wherry.runtime.monitor.stdio import Pipes, widen
 
-_READ = 65536
+_READ = 1 << 16  # what a pipe holds
+_READ_WIDE = 1 << 17
+_GATHER_S = 0.001
+_QUIET_S = 1.0
 _PATIENCE_S = 2.0  # for output still held open by others after the process ended (moby: daemon/monitor.go)
 _TERMINAL_RETRY_S = 0.1
 
@@ -59,6 +63,9 @@ class Job:
         if log:
             log.attend(poller, self._update_sources)
         self._grown: set[int] = set()
+        self._wide: set[int] = set()  # those of them that could be
+        self._busy = False  # with the output of a wide pipe, since someone looked last
+        self._awaits_quiet = False
         if self.console >= 0:
             os.set_blocking(self.console, False)
             self._sources = {self.console: STDOUT}
@@ -116,13 +123,15 @@ class Job:
             if len(data) == _READ and fd not in self._grown:
                 self._grow(fd)
             self._deliver(self._sources[fd], data)
+            if fd in self._wide:
+                self._pace(fd, len(data))
         elif data is not None:
             self._end_of_output(fd)
 
     def _read(self, fd: int) -> bytes | None:
         """What the process wrote; b"" at the end, None when there is nothing now."""
         try:
-            return os.read(fd, _READ)
+            return os.read(fd, _READ_WIDE if fd in self._wide else _READ)
         except BlockingIOError:
             return None
         except OSError:  # EIO: nobody has the terminal open
@@ -131,8 +140,27 @@ class Job:
     def _grow(self, fd: int) -> None:
         """A pipe that was found full gets larger: fewer turns for the same data. An idle one costs nothing more."""
         self._grown.add(fd)
-        if fd != self.console:
-            widen(fd)
+        if fd != self.console and widen(fd):
+            self._wide.add(fd)
+
+    def _pace(self, fd: int, size: int) -> None:
+        """After `size` bytes of a stream that was busy once: what goes into the log costs less in large pieces, so let
+        some gather in the wide pipe. When no more comes, the buffers go back to the kernel."""
+        if self._log and size < _READ:
+            self._poller.change(fd, None)
+            self._poller.after(_GATHER_S, lambda: self._retry(fd))
+        self._busy = True
+        if not self._awaits_quiet:
+            self._awaits_quiet = True
+            self._poller.after(_QUIET_S, self._look_for_quiet)
+
+    def _look_for_quiet(self) -> None:
+        if self._busy:
+            self._busy = False
+            self._poller.after(_QUIET_S, self._look_for_quiet)
+        else:
+            self._awaits_quiet = False
+            malloc.trim()
 
     def _deliver(self, stream: int, data: bytes) -> None:
         if self._log:

@@ -65,7 +65,7 @@ class Poller:
 
     def turn(self) -> None:
         """Wait until something is ready or due, and call for it."""
-        timeout = max(0.0, self._timers[0][0] - time.monotonic()) * 1000 + 1 if self._timers else None
+        timeout = max(0.0, self._timers[0][0] - time.monotonic()) * 1000 if self._timers else None
         ready = [(fd, mask, self._entries[fd]) for fd, mask in self._poll.poll(timeout)]
         for fd, mask, entry in ready:
             # An earlier callback may have closed this one, and a new descriptor have its number.

@@ -53,9 +53,11 @@ def open_pipes(*, tty: bool, stdin: bool) -> Pipes:
     return Pipes(Stdio(in_read, out_write, err_write), in_write, out_read, err_read)
 
 
-def widen(fd: int) -> None:
-    """Let the pipe hold more, where the kernel permits it (F_SETPIPE_SZ, fcntl(2))."""
+def widen(fd: int) -> bool:
+    """Let the pipe hold more (F_SETPIPE_SZ, fcntl(2)); false where the kernel does not permit it: the user's share is
+    used up."""
     try:
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _WIDE)
     except OSError:
-        pass  # the user's share is used up: it works as it is
+        return False
+    return True
