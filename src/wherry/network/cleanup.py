@@ -66,8 +66,8 @@ class Cleaner:
             what, job = found
             try:
                 job()
-            except OSError as error:
-                log.warning("cannot %s: %s", what, error)
+            except Exception as error:  # whatever it is, the jobs behind it are due, and `flush` waits for them
+                log.warning("cannot %s: %s", what, error, exc_info=None if isinstance(error, OSError) else error)
 
     def _next(self) -> tuple[str, Callable[[], None]] | None:
         """The next job when its time has come; None when there is none left and the thread is to end."""

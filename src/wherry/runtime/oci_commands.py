@@ -107,7 +107,7 @@ def state_of(directory: ContainerDirectory, record: Record) -> dict[str, Any]:
         "bundle": record.bundle,
         "rootfs": os.path.realpath(os.path.join(record.bundle, record.config["root"]["path"])),
         "created": record.created,
-        "owner": "" if record.owner == 0 else str(record.owner),
+        "owner": "root" if record.owner == 0 else str(record.owner),
         "annotations": record.config.get("annotations") or {},
     }
 
@@ -294,7 +294,7 @@ def _list(call: Call) -> int:
         print(json.dumps(states))
         return 0
     rows = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
-    rows += [(s["id"], str(s["pid"]), s["status"], s["bundle"], s["created"], s["owner"] or "root") for s in states]
+    rows += [(s["id"], str(s["pid"]), s["status"], s["bundle"], s["created"], s["owner"]) for s in states]
     _print_table(rows)
     return 0
 
