@@ -340,3 +340,57 @@ def test_reads_answer_while_the_monitor_does_not(own_host):
         client.kill()
         client.communicate()
     host.docker("kill", "web", check=False)
+
+
+FLAPPING = (
+    *("--health-cmd", "false", "--health-interval", "100ms", "--health-retries", "1"),
+    *("--health-on-failure", "restart", "--stop-signal", "KILL"),
+)
+
+
+def flap(host, *names: str) -> None:
+    """Containers that are restarted again and again for their health."""
+
+    def restarted() -> bool:
+        return all([action for action, _ in story(host, name)].count("start") > 1 for name in names)
+
+    for name in names:
+        host.wherry("run", "-d", "--name", name, *FLAPPING, "busybox", "sleep", "1000")
+    host.wait_until(restarted, "a restart of each")
+
+
+@pytest.mark.parametrize("end", [("rm", "-f"), ("stop", "-t", "0"), ("kill",)])
+def test_a_request_to_end_wins_over_restarts_for_health(own_host, end):
+    names = [f"flapping-{number}" for number in range(3)]
+    flap(own_host, *names)
+
+    def ended() -> bool:
+        own_host.docker(*end, *names, check=False)  # one that is just being started does not run yet: once more
+        return not own_host.out("ps", "-q")
+
+    own_host.wait_until(ended, "the end of all")
+    own_host.docker("run", "--rm", "busybox", "sleep", "1")
+    assert own_host.out("ps", "-q") == ""
+
+
+def test_the_daemon_ends_while_containers_are_restarted_for_health(own_host):
+    names = [f"flapping-{number}" for number in range(4)]
+    flap(own_host, *names)
+    assert own_host.stop() == 0
+    own_host.start()
+    own_host.docker("rm", "-f", *names)
+    assert own_host.out("ps", "-aq") == ""
+
+
+def test_a_forced_removal_wins_over_a_restart(own_host):
+    stubborn = "trap '' TERM; while :; do sleep 0.1; done"
+    own_host.docker("run", "-d", "--name", "stubborn", "busybox", "sh", "-c", stubborn)
+    restart = own_host.popen("docker", "restart", "-t", "2", "stubborn")
+    since = str(time.time() - 1)
+    watch = ("events", "--since", since, "--filter", "event=kill", "--until")
+    own_host.wait_until(lambda: own_host.out(*watch, str(time.time())), "the signal of the restart")
+    own_host.docker("rm", "-f", "stubborn")
+    _, said = restart.communicate(timeout=30)
+    assert own_host.out("ps", "-aq") == ""
+    assert restart.returncode == 1
+    assert b"marked for removal" in said or b"No such container" in said

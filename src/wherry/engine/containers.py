@@ -141,7 +141,9 @@ class Entry:
         "pending",
         "process",
         "record",
+        "removals",
         "requested",
+        "requests",
         "restart_task",
         "restarts_by_request",
         "stay_down",
@@ -170,6 +172,10 @@ class Entry:
         """The health probes of a running container that has any."""
         self.requested: Requested | None = None
         """Why the container is about to end, if somebody asked for it."""
+        self.removals = 0
+        """Forced removals under way: nothing starts it any more."""
+        self.requests = 0
+        """How often its end has been asked for since it was last started by request."""
         self.restarts_by_request = 0
         """How many requests to restart it wait for its end."""
         self.stops = 0
@@ -192,7 +198,8 @@ class Entry:
 
     def check(self, action: str, ref: str | None = None) -> str:
         """The state that `action` leads to; raises Docker's refusal when the table has one."""
-        found = TABLE[action].get(self.status, self.status)
+        going = self.removals and action in ("start", "restart")
+        found = _GOING if going else TABLE[action].get(self.status, self.status)
         if isinstance(found, Refusal):
             raise found.error(found.text.format(id=self.id, ref=ref or self.record.name))
         return found

@@ -84,6 +84,8 @@ class Engine:
         """Held while the host is repaired: starts wait for it."""
         self.attention = asyncio.Event()
         """Something was left that a repair should see to soon."""
+        self.closing = False
+        """Nothing new is begun: what is under way comes to its end."""
         self.pruning: set[str] = set()
         """The kinds of objects being pruned: one prune of a kind at a time."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -142,6 +144,7 @@ class Engine:
 
     async def close(self) -> None:
         """Finish what is under way, let go of monitors, spawner and network, close the database."""
+        self.closing = True
         if self._tending is not None:
             self._tending.cancel()
             await asyncio.wait({self._tending})
@@ -286,7 +289,8 @@ class Engine:
 
     def unhealthy(self, entry: Entry) -> None:
         """The container has become unhealthy: do what it asks for then (HostConfig.HealthcheckOnFailureAction)."""
-        self.background(stop.when_unhealthy(self, entry))
+        if not self.closing:
+            self.background(stop.when_unhealthy(self, entry))
 
     def watch(self, entry: Entry) -> Callable[[Monitor, dict[str, Any]], None]:
         """The handler for what the monitor of `entry` reports."""

@@ -157,8 +157,9 @@ def begin(engine: "Engine", entry: Entry) -> None:
         return
     old = entry.record.state.health
     entry.record.state.health = Health("starting", 0, old.log if old else [])
-    entry.watch = Watch(engine, entry, words)
-    entry.watch.schedule()
+    if not engine.closing:
+        entry.watch = Watch(engine, entry, words)
+        entry.watch.schedule()
 
 
 def resume(engine: "Engine", entry: Entry) -> None:

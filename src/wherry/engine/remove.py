@@ -29,14 +29,28 @@ async def remove(engine: "Engine", ref: str, *, force: bool = False, volumes: bo
 
 
 async def _remove(engine: "Engine", entry: Entry, ref: str, force: bool, volumes: bool) -> None:
-    if force and entry.status in ("running", "paused", "restarting"):
+    entry.removals += force
+    try:
+        # More than once, where a start was under way and held the lock: the next one is refused.
+        while not await _removed(engine, entry, ref, force, volumes):
+            pass
+    finally:
+        entry.removals -= force
+
+
+async def _removed(engine: "Engine", entry: Entry, ref: str, force: bool, volumes: bool) -> bool:
+    """Whether it could be removed; it runs (again) otherwise."""
+    if force and entry.record.state.running:
         # `--rm` would remove it as soon as it ends, and answer us that nothing is there.
         await stop.force_down(engine, entry)
     async with entry.lock:
         if engine.containers.get(entry.id) is None:
             if force:
-                return
+                return True
             raise NotFound(f"No such container: {ref}")
+        if force and entry.record.state.running:
+            return False
         if entry.status != "removing" or not force:
             entry.check("remove", ref)
         await remove_now(engine, entry, volumes=volumes)
+        return True

@@ -29,7 +29,7 @@ async def start_locked(engine: "Engine", entry: Entry, ref: str | None = None) -
     """As `start`, by request; the lock is held."""
     entry.check("start", ref)
     restarts.cancel(entry)
-    entry.record.restart_count = 0
+    entry.record.restart_count = entry.requests = 0
     try:
         await launch(engine, entry)
     except Exception:

@@ -8,6 +8,7 @@ import logging
 import re
 import signal as signals
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wherry.engine import health, restarts
@@ -48,6 +49,7 @@ async def stop(
     POST /containers/{id}/stop.
     """
     entry = engine.containers.lookup(ref)
+    entry.requests += 1
     entry.check("stop", ref)
     number = _number(entry, signal, f"cannot stop container: {ref}")
     return await engine.to_the_end(_stop(engine, entry, timeout, number, "stop"))
@@ -196,6 +198,7 @@ async def kill(engine: "Engine", ref: str, signal: str | None = None) -> None:
             raise InvalidArgument(f"the linux daemon does not support signal {number}")
     except InvalidArgument as error:
         raise InvalidArgument(f"cannot kill container: {ref}: {error}") from None
+    entry.requests += _meant_to_end(entry, number)
     entry.check("kill", ref)
     await engine.to_the_end(_kill_by_request(engine, entry, number, f"kill: {signal_name(number)}"))
 
@@ -219,20 +222,21 @@ async def _kill_by_request(engine: "Engine", entry: Entry, number: int, reason: 
 
 async def force_down(engine: "Engine", entry: Entry) -> None:
     """End whatever runs of the container, now: for a forced removal."""
+    entry.requests += 1
     if not await _stopped_between_runs(engine, entry):
         await _kill_by_request(engine, entry, signals.SIGKILL, "remove")
 
 
 async def when_unhealthy(engine: "Engine", entry: Entry) -> None:
     """What HostConfig.HealthcheckOnFailureAction asks for. A kill leaves the restart policy in force, a stop does not;
-    what somebody else ends meanwhile is left to them."""
+    what somebody else ends meanwhile is left to them, and ended."""
     action = entry.record.host_config.HealthcheckOnFailureAction
-    if action not in ("kill", "restart", "stop") or entry.requested is not None or entry.status != "running":
+    if action not in ("kill", "restart", "stop") or entry.requests or entry.status != "running":
         return
     reason = f"health: {action}"
     log.warning("container %s is unhealthy: %s, as it asks for", entry.id, action)
     if action == "restart":
-        await _restart(engine, entry, None, _stop_signal(entry), reason)
+        await _restart(engine, entry, None, _stop_signal(entry), reason, lambda: not (entry.requests or engine.closing))
     elif action == "stop":
         await _stop(engine, entry, None, _stop_signal(entry), reason)
     else:
@@ -254,7 +258,14 @@ async def restart(
     await engine.to_the_end(_restart(engine, entry, timeout, number, "restart"))
 
 
-async def _restart(engine: "Engine", entry: Entry, grace_s: int | None, number: int, reason: str) -> None:
+async def _restart(
+    engine: "Engine",
+    entry: Entry,
+    grace_s: int | None,
+    number: int,
+    reason: str,
+    still_wanted: Callable[[], bool] = lambda: True,
+) -> None:
     entry.restarts_by_request += 1
     try:
         entry.check("stop")
@@ -264,6 +275,8 @@ async def _restart(engine: "Engine", entry: Entry, grace_s: int | None, number: 
     finally:
         entry.restarts_by_request -= 1
     async with entry.lock:
+        if not still_wanted():
+            return
         if entry.status not in ("running", "paused"):
             await start_locked(engine, entry)
     engine.publish(entry.record, "restart")
