@@ -34,6 +34,7 @@ def _act(name: str, action: str) -> None:
     verb, _, argument = action.partition("=")
     if verb == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(128 + signal.SIGKILL)  # the first process of a PID namespace is immune to its own signals
     elif verb == "raise":
         raise RuntimeError(f"failpoint {name}")
     elif verb == "errno":

@@ -1,7 +1,6 @@
 """The daemon stops, dies and comes back while containers run: nothing of theirs is lost."""
 
 import os
-import re
 import signal
 import sys
 import time
@@ -103,37 +102,3 @@ def test_a_monitor_that_dies_takes_its_container_with_it_and_is_noticed(own_host
     assert host.inspect("orphan")["State"]["ExitCode"] == 137
     host.docker("start", "orphan")
     assert host.inspect("orphan")["State"]["Running"] is True
-
-
-def failpoints():
-    """Every failpoint between decision and effect in the engine and the network."""
-    source = Path(__file__).parents[2] / "src" / "wherry"
-    text = "\n".join(p.read_text() for room in ("engine", "network") for p in sorted((source / room).glob("**/*.py")))
-    return sorted(set(re.findall(r'hit\("([a-z0-9_.]+)"\)', text)))
-
-
-@pytest.mark.parametrize("point", failpoints())
-def test_killed_between_any_two_steps_nothing_is_half_made(own_host, point):
-    host = own_host
-    host.stop()
-    host.start(failpoint=f"{point}:kill", may_die=True)
-    steps = (
-        ("create", "--name", "victim", "-p", "8080:80", "busybox", "sleep", "1000"),
-        ("start", "victim"),
-        ("stop", "-t", "0", "victim"),
-        ("rm", "-f", "victim"),
-    )
-    for step in steps:
-        if host.daemon.poll() is None:
-            host.docker(*step, check=False)
-    if host.daemon.poll() is None:
-        host.stop()
-    host.start()
-    status = host.out("ps", "-a", "--format", "{{.State}}", "--filter", "name=victim")
-    assert status in ("", "created", "running", "exited")
-    if status in ("created", "exited"):
-        host.docker("start", "victim")
-    if status:
-        host.docker("rm", "-f", "victim")
-    host.docker("run", "--rm", "--name", "victim", "-p", "8080:80", "busybox", "true")
-    host.wait_until(lambda: not host.leaks(), f"the end of {host.leaks()}")

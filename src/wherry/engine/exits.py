@@ -89,12 +89,12 @@ async def _on_gone(engine: "Engine", entry: Entry, monitor: Monitor) -> None:
             return
         entry.monitor = None
         found = await engine.run_blocking(recorded_exit, engine, entry.id)
+        try:  # even of one whose end is recorded: its monitor may have died before it removed the cgroup
+            await engine.run_blocking(kill_leftovers, engine, entry.id)
+        except OSError:
+            log.exception("container %s: what is left could not be killed; the next repair will", entry.id)
         if found is None or found.time <= entry.record.state.started_at:
-            log.error("the monitor of container %s is gone: killing what is left of it", entry.id)
-            try:
-                await engine.run_blocking(kill_leftovers, engine, entry.id)
-            except OSError:
-                log.exception("container %s: what is left could not be killed; the next repair will", entry.id)
+            log.error("the monitor of container %s is gone: what was left of it is killed", entry.id)
             found = Exit(KILLED, False, time.time_ns(), "the container's monitor ended unexpectedly")
         await apply_exit(engine, entry, found)
     await monitor.close()

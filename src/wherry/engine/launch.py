@@ -129,8 +129,8 @@ async def _launch_joined(
         sandbox.apply_endpoint(record, endpoint)
         engine.publish_network("connect", endpoint.network_id, endpoint.network_name, record.id)
     undo.append(lambda: _forget_endpoint(engine, record))
-    if runtime:  # what it makes does not end with whoever called it
-        undo.append(lambda: engine.run_blocking(sandbox.kill_leftovers, engine, record.id))
+    # What another runtime makes does not end with whoever called it; a spawner that dies leaves the cgroup.
+    undo.append(lambda: engine.run_blocking(sandbox.kill_leftovers, engine, record.id))
     undo.append(lambda: _take_back(engine, entry))
     await _spawn(engine, entry, held, config, seccomp, runtime)
     if owners := links.owners(engine, record):
