@@ -26,6 +26,29 @@ def test_of_many_creates_of_one_name_one_succeeds(host, name):
             assert wire.quietly("DELETE", f"/containers/{name}").status == 204
 
 
+def test_many_creates_of_one_volume_make_one(host, name):
+    """A volume that is there is the answer, as Docker's: everybody gets the same, which goes as one."""
+    wire = Wire(host.address)
+    with ThreadPoolExecutor(64) as pool:
+        replies = list(pool.map(lambda _: wire.quietly("POST", "/volumes/create", {"Name": name}), range(64)))
+        assert {reply.status for reply in replies} == {201}
+        assert len({(reply.json()["Mountpoint"], reply.json()["CreatedAt"]) for reply in replies}) == 1
+        removals = list(pool.map(lambda _: wire.quietly("DELETE", f"/volumes/{name}").status, range(64)))
+    assert sorted(removals) == [204] + [404] * 63
+
+
+def test_a_tag_that_many_move_names_one_image(host, name):
+    wire = Wire(host.address)
+    repository = name.lower()
+    with ThreadPoolExecutor(64) as pool:
+        path = f"/images/busybox/tag?repo={repository}&tag=moved"
+        assert set(pool.map(lambda _: wire.quietly("POST", path).status, range(64))) == {201}
+        tags = json.loads(host.out("image", "inspect", "busybox", "--format", "{{json .RepoTags}}"))
+        assert tags.count(f"{repository}:moved") == 1
+        removals = list(pool.map(lambda _: wire.quietly("DELETE", f"/images/{repository}:moved").status, range(64)))
+    assert sorted(removals) == [200] + [404] * 63
+
+
 STREAMS = (["events"], ["logs", "-f", "talker"], ["attach", "talker"], ["exec", "talker", "sleep", "100"])
 
 

@@ -5,7 +5,9 @@ the inode and time its header names. Files only move to higher numbers, and the 
 that sees its file at number K before and after it opened K-1 has the true successor.
 """
 
+import errno
 import os
+import stat
 import tempfile
 import zlib
 from typing import NamedTuple
@@ -131,9 +133,9 @@ class Chain:
     def _look(number: int, path: str, compressed: bool) -> _Entry | None:
         try:
             if not compressed:
-                status = os.stat(path)
-                return _Entry(number, path, status.st_ino, 0, False)
-            with open(path, "rb", buffering=0) as file:
+                status = os.lstat(path)
+                return _Entry(number, path, status.st_ino, 0, False) if stat.S_ISREG(status.st_mode) else None
+            with open(path, "rb", buffering=0, opener=_opener) as file:
                 identity = compressed_identity(file.read(IDENTITY_BYTES)) or (0, 0)
                 return _Entry(number, path, *identity, True)
         except FileNotFoundError:
@@ -150,7 +152,7 @@ class Chain:
     def _open(self, entry: _Entry) -> File | None:
         """Open what `entry` says; None when something else is there by now."""
         try:
-            fd = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = _opener(entry.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         if not entry.compressed:
@@ -160,6 +162,21 @@ class Chain:
             return File(fd, entry.inode, True, entry.changed_ns, True)
         os.close(fd)
         return None
+
+
+def _opener(path: str, flags: int) -> int:
+    """Open a regular file and nothing else: no link is followed, nobody waits for the writer of a pipe. Raises
+    FileNotFoundError for what is none."""
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise FileNotFoundError(errno.ENOENT, "not a regular file", path) from None
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise FileNotFoundError(errno.ENOENT, "not a regular file", path)
 
 
 def _inflate(source: int) -> int:

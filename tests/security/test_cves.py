@@ -1,0 +1,201 @@
+"""Every weakness of other engines that concerns what is built here, and the tests that would find it.
+
+Grouped as they come up: how a container is born and joined; files that are copied, exported, committed, mounted.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+BIRTH_AND_JOIN = {
+    "CVE-2019-5736": [
+        "runtime/test_hostile.py::test_script_of_proc_self_exe_gets_nothing_to_write_to",
+        "monitor/test_exec.py::test_no_process_of_the_engine_is_within_reach_of_the_container",
+        "monitor/test_kernel.py::test_a_copy_of_the_interpreter_runs_and_cannot_be_overwritten",
+    ],
+    "CVE-2024-21626": [
+        "runtime/test_hostile.py::test_working_directory_cannot_be_a_leaked_descriptor",
+        "runtime/test_hostile.py::test_working_directory_of_exec_cannot_be_one_either",
+        "runtime/test_hostile.py::test_created_container_holds_nothing_of_the_host",
+        "security/test_isolation.py::test_descriptors_are_the_streams_alone",
+    ],
+    "CVE-2016-9962": [
+        "runtime/test_exec.py::test_joining_process_gives_nothing_to_the_container",
+        "monitor/test_exec.py::test_whoever_traces_a_joining_process_gains_nothing",
+    ],
+    "CVE-2025-31133": ["runtime/test_hostile.py::test_masks_do_not_use_a_false_null_device"],
+    "CVE-2025-52565": ["runtime/test_hostile.py::test_console_that_is_a_link"],
+    "CVE-2025-52881": ["runtime/test_hostile.py::test_proc_and_sys_must_be_directories"],
+    "CVE-2026-41579": [
+        "runtime/test_hostile.py::test_dev_that_is_a_link",
+        "runtime/test_hostile.py::test_dev_whose_entries_are_links",
+    ],
+    "CVE-2021-30465": [
+        "runtime/test_hostile.py::test_mount_target_behind_a_link_stays_inside",
+        "runtime/test_hostile.py::test_mount_target_swapped_at_the_worst_moment",
+    ],
+    "CVE-2024-45310": ["runtime/test_hostile.py::test_mount_target_behind_a_link_stays_inside"],
+    "CVE-2019-19921": ["runtime/test_hostile.py::test_proc_and_sys_must_be_directories"],
+    "CVE-2023-27561": ["runtime/test_hostile.py::test_proc_and_sys_must_be_directories"],
+    "CVE-2023-28642": ["runtime/test_hostile.py::test_proc_and_sys_must_be_directories"],
+    "CVE-2019-16884": [
+        "runtime/test_hostile.py::test_mounts_over_proc_are_refused",
+        "security/test_images.py::test_volumes_over_proc_are_refused",
+    ],
+    "CVE-2015-3631": ["security/test_images.py::test_volumes_over_proc_are_refused"],
+    "CVE-2022-29162": ["security/test_isolation.py::test_capabilities_of_run_and_exec"],
+    "CVE-2022-24769": [
+        "security/test_isolation.py::test_capabilities_of_run_and_exec",
+        "engine_oci/test_options.py::test_inheritable_and_ambient_stay_empty",
+    ],
+    "CVE-2022-27649": ["security/test_isolation.py::test_capabilities_of_run_and_exec"],
+    "CVE-2016-8867": ["security/test_isolation.py::test_capabilities_of_run_and_exec"],
+    "CVE-2018-10856": [
+        "security/test_isolation.py::test_capabilities_of_run_and_exec",
+        "runtime/test_container.py::test_capabilities_of_a_user_are_none",
+    ],
+    "CVE-2022-36109": [
+        "security/test_images.py::test_a_user_that_is_a_number_is_no_name",
+        "runtime/test_users.py::test_additional_groups",
+    ],
+    "CVE-2022-2990": ["security/test_images.py::test_a_user_that_is_a_number_is_no_name"],
+    "CVE-2022-2995": ["security/test_images.py::test_a_user_that_is_a_number_is_no_name"],
+    "CVE-2023-25173": ["security/test_images.py::test_a_user_that_is_a_number_is_no_name"],
+    "CVE-2016-3697": ["security/test_images.py::test_a_user_that_is_a_number_is_no_name"],
+    "CVE-2026-46680": ["security/test_images.py::test_a_user_that_is_a_number_is_no_name"],
+    "CVE-2024-40635": [
+        "security/test_images.py::test_odd_values_of_an_image_do_no_harm",
+        "runtime/test_users.py::test_no_content_gives_ids_out_of_range",
+    ],
+    "CVE-2026-47262": [
+        "runtime/test_hostile.py::test_user_files_that_are_traps",
+        "security/test_images.py::test_user_files_cost_little_whatever_they_are",
+    ],
+    "CVE-2024-9676": [
+        "runtime/test_hostile.py::test_user_files_that_are_links_out",
+        "security/test_images.py::test_user_files_cost_little_whatever_they_are",
+    ],
+    "CVE-2022-4318": ["security/test_requests.py::test_no_value_starts_a_line_of_its_own"],
+    "CVE-2026-23953": ["security/test_requests.py::test_no_value_starts_a_line_of_its_own"],
+    "CVE-2024-5154": ["security/test_images.py::test_links_where_the_engine_writes"],
+    "CVE-2024-9341": ["security/test_images.py::test_links_where_the_engine_writes"],
+    "CVE-2026-55686": ["security/test_images.py::test_a_working_directory_behind_a_link"],
+    "CVE-2021-43784": ["runtime/test_hostile.py::test_long_texts_are_refused_or_taken_whole"],
+    "CVE-2022-0811": [
+        "runtime/test_hostile.py::test_sysctls_that_are_not_the_containers",
+        "runtime/test_hostile.py::test_sysctls_of_the_hosts_namespaces",
+        "security/test_isolation.py::test_sysctls_of_the_host_cannot_be_named",
+    ],
+    "CVE-2018-10892": ["security/test_isolation.py::test_masks_hold_for_those_who_join"],
+    "CVE-2017-16539": ["security/test_isolation.py::test_masks_hold_for_those_who_join"],
+    "CVE-2015-3630": ["runtime/test_container.py::test_masked_and_read_only_paths"],
+    "GHSA-g54h-m393-cpwq": ["cgroups/test_devices.py::test_a_list_is_an_allow_list_without_saying_so"],
+    "CVE-2015-3627": ["security/test_images.py::test_links_where_the_engine_writes"],
+    "CVE-2015-3629": ["security/test_images.py::test_links_where_the_engine_writes"],
+    "CVE-2014-6408": ["security/test_images.py::test_what_an_image_says_beside_its_configuration_is_not_heard"],
+    "CVE-2024-3154": ["security/test_images.py::test_what_an_image_says_beside_its_configuration_is_not_heard"],
+    "CVE-2025-65105": ["security/test_requests.py::test_confinement_that_cannot_be_had_is_an_error"],
+    "CVE-2025-64750": ["security/test_requests.py::test_confinement_that_cannot_be_had_is_an_error"],
+    "CVE-2023-6476": ["security/test_isolation.py::test_every_process_is_in_the_containers_cgroup"],
+    "CVE-2025-47291": ["security/test_isolation.py::test_every_process_is_in_the_containers_cgroup"],
+    "CVE-2022-1227": ["security/test_images.py::test_top_executes_nothing_of_the_container"],
+    "CVE-2020-15257": ["security/test_isolation.py::test_no_socket_of_the_engine_has_an_abstract_name"],
+    "CVE-2022-0492": ["seccomp/test_kernel.py::test_default_profile_is_enforced"],
+    "CVE-2022-0185": ["seccomp/test_kernel.py::test_default_profile_is_enforced"],
+    "CVE-2026-31431": [
+        "e2e/test_defaults.py::test_the_world_inside_is_docker_s",
+        "seccomp/test_kernel.py::test_families",
+    ],
+    "CVE-2021-3602": ["security/test_isolation.py::test_environment_of_the_engine_stays_there"],
+    "CVE-2020-14370": ["security/test_isolation.py::test_environment_of_the_engine_stays_there"],
+    "CVE-2024-3056": ["security/test_isolation.py::test_shared_memory_of_a_pair_is_given_back"],
+}
+
+FILES = {
+    "CVE-2018-15664": [
+        "files/test_hostile.py::test_reading_stays_inside",
+        "files/test_hostile.py::test_writing_stays_inside",
+    ],
+    "CVE-2019-14271": [
+        "files/test_hostile.py::test_nothing_of_the_container_is_run",
+        "security/test_exec.py::test_traps_under_the_names_of_modules_are_never_imported",
+    ],
+    "CVE-2021-41089": ["files/test_hostile.py::test_writing_stays_inside"],
+    "CVE-2026-41567": ["files/test_hostile.py::test_nothing_of_the_container_is_run"],
+    "CVE-2026-41568": ["files/test_hostile.py::test_a_volume_below_a_swapped_directory"],
+    "CVE-2026-42306": ["files/test_hostile.py::test_a_volume_below_a_swapped_directory"],
+    "CVE-2019-10152": ["security/test_cves.py::test_names_with_patterns_are_names"],
+    "CVE-2019-18466": ["security/test_cves.py::test_names_with_patterns_are_names"],
+    "CVE-2020-1726": ["security/test_cves.py::test_a_volume_with_data_keeps_it"],
+    "CVE-2022-23648": ["security/test_images.py::test_volumes_of_an_image_take_nothing_from_the_host"],
+    "CVE-2020-10696": ["files/test_hostile.py::test_reading_stays_inside"],
+    "CVE-2026-48749": ["images/test_load.py::test_links_between_members_are_names_not_paths"],
+    "CVE-2026-53489": ["security/test_cves.py::test_a_log_that_became_a_link_is_not_followed"],
+    "CVE-2025-54293": ["security/test_cves.py::test_a_log_that_became_a_link_is_not_followed"],
+}
+
+# They concern what is not built here.
+NOT_HERE = {
+    "CVE-2023-25809": "no engine without privileges",
+    "CVE-2023-0778": "no export of volumes",
+    "CVE-2022-4122": "no builder",
+    "CVE-2022-4123": "no builder",
+    "CVE-2025-9566": "no secrets",
+}
+
+
+@pytest.mark.parametrize("weakness", [*BIRTH_AND_JOIN, *FILES])
+def test_each_weakness_has_its_tests(weakness):
+    assert weakness not in NOT_HERE
+    for test in (BIRTH_AND_JOIN | FILES)[weakness]:
+        file, _, name = test.partition("::")
+        assert re.search(rf"^(async )?def {name}\(", (TESTS / file).read_text(), re.MULTILINE), f"{test} is gone"
+
+
+def test_names_with_patterns_are_names(host, name, tmp_path):
+    """What a container calls its files selects and names nothing on the host."""
+    names = ("*", "[a]", "?", "-rf", "a\\b")
+    script = "mkdir /d; " + "; ".join(f"echo inside >'/d/{each}'" for each in names) + "; ln -s / /d/root"
+    host.docker("run", "--name", name, "busybox", "sh", "-c", script)
+    (tmp_path / "a").write_text("of the host")
+    for number, client in enumerate((host.docker, host.wherry)):
+        target = tmp_path / str(number)
+        client("cp", f"{name}:/d", str(target))
+        assert {path.name for path in target.iterdir()} == {*names, "root"}
+        assert all((target / each).read_text() == "inside\n" for each in names)
+        assert (target / "root").is_symlink()
+        client("cp", f"{name}:/d/*", str(tmp_path / f"star{number}"))
+        assert (tmp_path / f"star{number}").read_text() == "inside\n"
+        assert client("cp", f"{name}:/d/[b]", str(tmp_path / "none"), check=False).returncode == 1
+    assert (tmp_path / "a").read_text() == "of the host"
+
+
+def test_a_volume_with_data_keeps_it(host, name):
+    """What the image has in the same place does not replace it."""
+    host.docker("run", "--rm", "-v", f"{name}:/v", "busybox", "sh", "-c", "echo mine >/v/index.html")
+    shown = host.out("run", "--rm", "-v", f"{name}:/www", "busybox", "sh", "-c", "cat /www/index.html; ls /www")
+    host.docker("volume", "rm", name)
+    assert shown == "mine\nindex.html"
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_a_log_that_became_a_link_is_not_followed(host, name, tmp_path, kind):
+    """Whoever could write there would have the engine read, or wait for, another file."""
+    secret = tmp_path / "secret"
+    secret.write_text('{"log":"of the host\\n","stream":"stdout","time":"2026-01-01T00:00:00Z"}\n')
+    host.docker("run", "--name", name, "busybox", "echo", "hello")
+    log = Path(host.inspect(name)["LogPath"])
+    log.rename(log.with_name("kept"))
+    if kind == "link":
+        log.symlink_to(secret)
+    else:
+        os.mkfifo(log)
+    said = host.docker("logs", name, check=False, timeout=20)
+    assert "of the host" not in said.stdout + said.stderr
+    log.unlink()
+    log.with_name("kept").rename(log)
+    assert host.out("logs", name) == "hello"
