@@ -51,9 +51,10 @@ async def test_what_ended_while_nobody_looked_is_told_truly(lab: Lab) -> None:
         gone = await d.run("sh", "-c", wait + "exit 0", AutoRemove=True, Volumes={"/v": {}}, **fields)
         again = await d.run("sh", "-c", f"echo run; {wait}", RestartPolicy={"Name": "always"}, **fields)
         pids = [d.entry(ref).record.state.pid for ref in (seven, gone, again)]
+        exit_record = d.engine.paths.exit_record(d.entry(seven).id)
     (gate / "open").touch()
     began = time.time_ns()
-    await until(lambda: not any(alive(pid) for pid in pids))
+    await until(lambda: not any(alive(pid) for pid in pids) and exit_record.exists())
     ended = time.time_ns()
     (gate / "open").unlink()
     async with lab.daemon() as d:

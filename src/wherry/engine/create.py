@@ -122,7 +122,7 @@ async def _make(engine: "Engine", record: Container, image: Image | None) -> Non
         await engine.run_blocking(_make_directories, engine, record, image)
         hit("engine.create.after_directory")
         with engine.db.transaction():
-            made = mounts.realise(engine, record.mounts)
+            mounts.realise(engine, record.mounts, made)
             hit("engine.create.before_row")
             engine.containers.insert(record)
         engine.containers.add(record)

@@ -12,7 +12,7 @@ from wherry.engine.containers import ContainerStore
 from wherry.engine.model import ContainerConfig, HostConfig, Mount, MountPoint
 from wherry.engine.validate import clean
 from wherry.engine.volumes import check_name
-from wherry.errors import InvalidArgument, NotFound, Unimplemented, WherryError
+from wherry.errors import InvalidArgument, NotFound, Unimplemented
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -218,31 +218,25 @@ def _from_container(spec: str, containers: ContainerStore) -> list[MountPoint]:
     ]
 
 
-def realise(engine: "Engine", points: list[MountPoint]) -> list[str]:
-    """Make the volumes that do not exist and fill in names and sources; returns the names of those made here, so that
-    a failing create can take them back."""
-    made: list[str] = []
-    try:
-        for point in points:
-            if point.Type != "volume" or point.Source:
-                continue
-            spec = point.Spec
-            labels = spec.VolumeOptions.Labels if spec and spec.VolumeOptions else None
-            driver = spec.VolumeOptions.DriverConfig if spec and spec.VolumeOptions else None
-            volume, new = engine.volumes.create(
-                point.Name or None, driver=point.Driver, labels=labels, options=driver.Options if driver else None
-            )
-            point.Name, point.Source = volume.name, volume.mountpoint
-            if new:
-                made.append(volume.name)
-    except (WherryError, OSError):
-        undo(engine, made)
-        raise
-    return made
+def realise(engine: "Engine", points: list[MountPoint], made: list[str]) -> None:
+    """Make the volumes that do not exist and fill in names and sources. The names of those made here are appended to
+    `made` as they come, for a failing create to take back once its transaction is."""
+    for point in points:
+        if point.Type != "volume" or point.Source:
+            continue
+        spec = point.Spec
+        labels = spec.VolumeOptions.Labels if spec and spec.VolumeOptions else None
+        driver = spec.VolumeOptions.DriverConfig if spec and spec.VolumeOptions else None
+        volume, new = engine.volumes.create(
+            point.Name or None, driver=point.Driver, labels=labels, options=driver.Options if driver else None
+        )
+        point.Name, point.Source = volume.name, volume.mountpoint
+        if new:
+            made.append(volume.name)
 
 
 def undo(engine: "Engine", made: list[str]) -> None:
-    """Take back the directories of volumes whose rows the failing transaction takes back."""
+    """Take back the directories of volumes whose rows a failed transaction took back."""
     for name in made:
         engine.volumes.unmake(name)
 

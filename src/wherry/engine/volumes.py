@@ -35,7 +35,7 @@ class Volume(Struct):
 
 
 class VolumeStore:
-    """All volumes of one engine."""
+    """All volumes of one engine. Thread-safe: of many that create or remove one name, one does."""
 
     def __init__(self, db: Database, paths: Paths) -> None:
         self._db = db
@@ -59,25 +59,29 @@ class VolumeStore:
         check_name(name, driver)
         if options:
             raise Unimplemented(f"create {name}: options of the local volume driver are not supported: {options}")
-        existing = self.find(name)
-        if existing is not None:
-            return existing, False
         labels = dict(labels or {}) | ({ANONYMOUS_LABEL: ""} if anonymous else {})
-        os.makedirs(self._paths.volume(name), mode=0o755, exist_ok=True)
-        hit("engine.volume.after_directory")
-        self._db.execute(
-            "INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?)",
-            (name, time.time_ns(), anonymous, driver, json.dumps(labels), "{}"),
-        )
-        return self.get(name), True
+        with self._db.transaction():
+            existing = self.find(name)
+            if existing is not None:
+                return existing, False
+            os.makedirs(self._paths.volume(name), mode=0o755, exist_ok=True)
+            hit("engine.volume.after_directory")
+            self._db.execute(
+                "INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?)",
+                (name, time.time_ns(), anonymous, driver, json.dumps(labels), "{}"),
+            )
+            return self.get(name), True
 
     def unmake(self, name: str) -> None:
-        """Remove the empty directory of a volume that got no row."""
-        for path in (self._paths.volume(name), self._paths.volumes / name):
-            try:
-                os.rmdir(path)
-            except FileNotFoundError:
-                continue
+        """Remove the empty directory of a volume that got no row; one that has a row stays as it is."""
+        with self._db.transaction():
+            if self.find(name) is not None:
+                return
+            for path in (self._paths.volume(name), self._paths.volumes / name):
+                try:
+                    os.rmdir(path)
+                except FileNotFoundError:
+                    continue
 
     def find(self, name: str) -> Volume | None:
         """By exact name."""
@@ -104,17 +108,18 @@ class VolumeStore:
     def discard(self, name: str, users: Sequence[str]) -> Path | None:
         """Forget the volume and move its data into the trash; the caller deletes the path returned (None when there
         was no data). Raises `NotFound`, or `Conflict` when containers (`users`: ids) refer to it."""
-        self.get(name)
-        if users:
-            raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
-        trashed: Path | None = self._paths.trashed(f"volume-{name[:64]}")
-        try:
-            os.rename(self._paths.volumes / name, str(trashed))
-        except FileNotFoundError:
-            trashed = None
-        hit("engine.volume.after_rename")
-        self._db.execute("DELETE FROM volumes WHERE name = ?", (name,))
-        return trashed
+        with self._db.transaction():
+            self.get(name)
+            if users:
+                raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+            trashed: Path | None = self._paths.trashed(f"volume-{name[:64]}")
+            try:
+                os.rename(self._paths.volumes / name, str(trashed))
+            except FileNotFoundError:
+                trashed = None
+            hit("engine.volume.after_rename")
+            self._db.execute("DELETE FROM volumes WHERE name = ?", (name,))
+            return trashed
 
     def _volume(self, row: tuple[Any, ...]) -> Volume:
         name, created, anonymous, driver, labels, options = row
