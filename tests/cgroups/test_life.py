@@ -194,8 +194,8 @@ def _drain(fd):
 
 
 def _until(condition):
-    for _ in range(2000):
+    for _ in range(12000):
         if condition():
             return
         time.sleep(0.005)
-    raise AssertionError("it did not become true within 10 s")
+    raise AssertionError("it did not become true within 60 s")

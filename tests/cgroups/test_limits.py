@@ -66,7 +66,7 @@ def test_memory_limit_kills_and_is_told(cgroup, need, spawn):
     assert poll.poll(20_000), "no notification"
     assert finish(pid) == -signal.SIGKILL
     assert os.read(fd, 4096)
-    for _ in range(1000):
+    for _ in range(12000):
         if kills():
             break
         time.sleep(0.005)

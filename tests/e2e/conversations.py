@@ -27,7 +27,7 @@ def container(w: Wire, name: str, v: str = "", *, quiet: bool = True, start: boo
 
 
 def until(condition) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

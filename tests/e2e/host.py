@@ -38,6 +38,15 @@ def busybox_tar() -> bytes:
         return subprocess.run(["tar", "-C", directory, "-c", "."], check=True, capture_output=True).stdout
 
 
+def connected(client: subprocess.Popen) -> bool:
+    """Whether a client has a socket; its standard streams are pipes."""
+    descriptors = f"/proc/{client.pid}/fd"
+    try:
+        return any(os.readlink(f"{descriptors}/{fd}").startswith("socket:") for fd in os.listdir(descriptors))
+    except OSError:
+        return False
+
+
 class Engine:
     """An engine somebody else runs: the clients that talk to it from inside its network namespace."""
 
@@ -110,7 +119,7 @@ class Engine:
     def import_busybox(self, name: str = "busybox") -> None:
         self.docker("import", "-", name, input=busybox_tar(), text=False)
 
-    def wait_until(self, condition, what: str, timeout: float = 10):
+    def wait_until(self, condition, what: str, timeout: float = 60):
         """Poll `condition` until it is true and return its value."""
         deadline = time.monotonic() + timeout
         while not (value := condition()):

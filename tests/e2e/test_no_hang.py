@@ -1,13 +1,15 @@
 """Whatever goes wrong in the engine, a client is told and comes back."""
 
+import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
-LIMIT_S = 20
+from .host import connected
+
+LIMIT_S = 60
 
 
 def points():
@@ -42,14 +44,17 @@ def test_a_defect_anywhere_hangs_no_client(own_host, point):
 
 def test_wait_and_attach_end_with_the_daemon_and_can_be_asked_again(own_host):
     host = own_host
-    host.docker("run", "-d", "--name", "job", "busybox", "sh", "-c", "sleep 3; exit 7")
+    script = "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"
+    host.docker("run", "-d", "--name", "job", "busybox", "sh", "-c", script)
+    host.wait_until(lambda: host.out("logs", "job") == "up", "the trap")
     waiting = host.popen("docker", "wait", "job")
-    time.sleep(0.5)
+    host.wait_until(lambda: connected(waiting), "the client")
     host.stop(signal.SIGKILL)
     _, told = waiting.communicate(timeout=LIMIT_S)
     assert waiting.returncode != 0
     assert told
     host.start()
+    host.docker("kill", "-s", "TERM", "job")
     assert host.out("wait", "job", timeout=LIMIT_S) == "7"
     assert host.out("wait", "job", timeout=LIMIT_S) == "7"
 
@@ -57,11 +62,14 @@ def test_wait_and_attach_end_with_the_daemon_and_can_be_asked_again(own_host):
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_run_whose_daemon_goes_away_ends_and_its_container_is_removed(own_host, how):
     host = own_host
-    running = host.popen("docker", "run", "--rm", "-i", "--name", "job", "busybox", "sh", "-c", "echo up; sleep 2")
+    script = "echo up; exec sleep 1000"
+    running = host.popen("docker", "run", "--rm", "-i", "--name", "job", "busybox", "sh", "-c", script)
     assert running.stdout.readline() == b"up\n"
+    pid = host.inspect("job")["State"]["Pid"]
     assert host.stop(how) is not None
+    os.kill(pid, signal.SIGKILL)
     running.communicate(timeout=LIMIT_S)
-    time.sleep(2)
+    host.wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the container")
     host.start()
     host.wait_until(lambda: host.out("ps", "-aq") == "", "the removal")
     host.wait_until(lambda: not host.leaks(), "the end of everything")
@@ -83,9 +91,9 @@ def test_a_client_that_is_killed_leaves_its_container(own_host):
 
 def test_attach_ends_when_the_container_does(own_host):
     host = own_host
-    host.docker("run", "-di", "--name", "job", "busybox", "cat")
+    host.docker("run", "-di", "--name", "job", "busybox", "sh", "-c", "while :; do echo up; sleep 0.05; done")
     clients = [host.popen("docker", "attach", "job", stdin=-1) for _ in range(3)]
-    time.sleep(0.5)
+    assert {client.stdout.readline() for client in clients} == {b"up\n"}
     host.docker("kill", "job")
     for client in clients:
         client.communicate(timeout=LIMIT_S)

@@ -3,10 +3,11 @@
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from .host import connected
 
 COUNT = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done"
 
@@ -18,27 +19,32 @@ def test_containers_go_on_with_logs_and_ports(own_host, how):
     host.docker("run", "-d", "--name", "web", "-p", "8080:80", "busybox", "httpd", "-f", "-p", "80", "-h", "/www")
     pids = [host.inspect(n)["State"]["Pid"] for n in ("counter", "web")]
     host.stop(how)
-    time.sleep(0.5)
     assert host.run("curl", "-sS", "http://127.0.0.1:8080/").stdout == "hello from inside\n"
     host.start()
     assert [host.inspect(n)["State"]["Pid"] for n in ("counter", "web")] == pids
     assert host.run("curl", "-sS", "http://127.0.0.1:8080/").stdout == "hello from inside\n"
     assert host.out("exec", "counter", "echo", "in") == "in"
+    host.wait_until(lambda: len(host.out("logs", "counter").split()) > 20, "some more lines")
     host.docker("kill", "counter")
     numbers = [int(line) for line in host.out("logs", "counter").split()]
     assert numbers == list(range(1, len(numbers) + 1))
-    assert len(numbers) > 20
 
 
 def test_an_exit_while_the_daemon_is_away_is_kept(own_host):
     host = own_host
-    host.docker("run", "-d", "--name", "seven", "busybox", "sh", "-c", "sleep 0.5; exit 7")
-    host.docker("run", "-d", "--rm", "--name", "gone", "busybox", "sleep", "0.5")
+    script = "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"
+    host.docker("run", "-d", "--name", "seven", "busybox", "sh", "-c", script)
+    host.docker("run", "-d", "--rm", "--name", "gone", "busybox", "sleep", "1000")
+    host.wait_until(lambda: host.out("logs", "seven") == "up", "the trap")
+    pids = {name: host.inspect(name)["State"]["Pid"] for name in ("seven", "gone")}
     host.stop(signal.SIGKILL)
-    time.sleep(1.2)
+    os.kill(pids["seven"], signal.SIGTERM)
+    os.kill(pids["gone"], signal.SIGKILL)
+    host.wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids.values()), "the end of both")
     host.start()
+    host.wait_until(lambda: host.inspect("seven")["State"]["Status"] == "exited", "the notice")
     state = host.inspect("seven")["State"]
-    assert (state["Status"], state["ExitCode"], state["OOMKilled"]) == ("exited", 7, False)
+    assert (state["ExitCode"], state["OOMKilled"]) == (7, False)
     host.wait_until(lambda: "gone" not in host.out("ps", "-a", "--format", "{{.Names}}"), "the removal of --rm")
 
 
@@ -57,15 +63,6 @@ def test_an_attached_client_outlives_the_daemon(own_host):
     host.start()
     client.kill()
     client.communicate()
-
-
-def connected(client):
-    """Whether it has a socket; its standard streams are pipes."""
-    descriptors = f"/proc/{client.pid}/fd"
-    try:
-        return any(os.readlink(f"{descriptors}/{fd}").startswith("socket:") for fd in os.listdir(descriptors))
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

@@ -257,7 +257,9 @@ def test_names_that_are_none(other, name):
 
 
 def test_the_daemon_is_killed_and_comes_back(own):
-    own.docker("run", "-d", "--name", "box", "busybox", "sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.05; done")
+    script = "trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done"
+    own.docker("run", "-d", "--name", "box", "busybox", "sh", "-c", script)
+    own.wait_until(lambda: own.out("logs", "box") == "up", "the trap")
     pid = own.inspect("box")["State"]["Pid"]
     own.stop(signal.SIGKILL)
     own.start()

@@ -131,13 +131,16 @@ def test_what_the_kernel_refuses_changes_nothing(host, sleeper):
 
 
 def test_the_restart_policy_is_the_new_one(host, name):
-    host.docker("run", "-d", "--name", name, "busybox", "sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done")
+    script = "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done"
+    host.docker("run", "-d", "--name", name, "busybox", "sh", "-c", script)
+    host.wait_until(lambda: host.out("logs", name) == "up", "the trap")
     host.docker("update", "--restart", "on-failure:5", name)
     host.docker("exec", name, "kill", "-TERM", "1")
     host.wait_until(
         lambda: (shown := host.inspect(name))["RestartCount"] == 1 and shown["State"]["Status"] == "running",
         "a restart",
     )
+    host.wait_until(lambda: host.out("logs", name) == "up\nup", "the trap")
     host.docker("update", "--restart", "no", name)
     host.docker("exec", name, "kill", "-TERM", "1")
     assert host.out("wait", name) == "3"

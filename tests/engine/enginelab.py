@@ -104,7 +104,7 @@ class Daemon:
     async def finish(self, ref: str) -> int:
         """Wait for the end; its exit code."""
         waiter = await wait.wait(self.engine, ref)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return (await waiter.result())[0]
 
     async def output(self, ref: str, *, stderr: bool = False) -> str:
@@ -137,7 +137,7 @@ class Daemon:
     def entry(self, ref: str) -> Entry:
         return self.engine.containers.lookup(ref)
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 15) -> None:
+    async def until(self, condition: Callable[[], Any], seconds: float = 60) -> None:
         await until(condition, seconds)
 
     async def logged(self, ref: str, text: str) -> None:
@@ -156,7 +156,7 @@ class Daemon:
         assert leaks == [], leaks
 
 
-async def until(condition: Callable[[], Any], seconds: float = 15) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     """Wait for what happens in other processes."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  nothing here can tell when
@@ -196,14 +196,14 @@ class Client:
     async def read_all(self) -> bytes:
         """Until the other side ends the conversation."""
         out = b""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while data := await asyncio.get_running_loop().sock_recv(self.ours, 65536):
                 out += data
         return out
 
     async def read_until(self, marker: bytes) -> bytes:
         out = b""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while marker not in out:
                 data = await asyncio.get_running_loop().sock_recv(self.ours, 65536)
                 assert data, f"the conversation ended before {marker!r}: {out!r}"

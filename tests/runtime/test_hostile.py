@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -214,9 +213,7 @@ def test_user_files_that_are_traps(lab: Lab, kind: str) -> None:
     else:
         passwd.mkdir()
     lab.process["user"] = {"username": "bob"}
-    begun = time.monotonic()
-    result = lab.run("true")
-    assert time.monotonic() - begun < 5
+    result = lab.run("true")  # which is given 30 s
     assert result.code == 1
     assert "/etc/passwd" in result.err
 

@@ -1,7 +1,6 @@
 """Directories nested more deeply than any path is long: a container can make them, the engine must lose them again."""
 
 import os
-import time
 
 import pytest
 
@@ -35,10 +34,8 @@ def test_a_deep_tree_is_deleted(tmp_path):
     (tree / "beside").symlink_to(tmp_path / "beside")
     (tree / "up").symlink_to(tmp_path)
     nest(tree, DEPTH)
-    started = time.monotonic()
     delete_tree(tree)
     assert os.listdir(tmp_path) == ["beside"]
-    assert time.monotonic() - started < 20
 
 
 def test_a_deep_tree_is_deleted_below_a_descriptor(tmp_path):
