@@ -6,6 +6,7 @@ import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from .host import connected
 from .wire import Wire
 
 CREATE = {"Image": "busybox", "Cmd": ["true"]}
@@ -71,6 +72,28 @@ def test_streams_do_not_fall_silent_when_the_daemon_dies(own_host):
         assert "sleep 100" in own_host.out("top", "talker"), "what was executed goes on"
     finally:
         for client in clients.values():
+            client.kill()
+            client.communicate()
+
+
+WATCHES = (["events"], ["logs", "-f", "talker"], ["wait", "talker"], ["stats", "talker"])
+
+
+def test_a_daemon_asked_to_end_does_not_wait_for_those_who_watch(own_host):
+    """Its clients are told at once, and the next daemon can start."""
+    own_host.stop()
+    own_host.flags += ("--shutdown-timeout", "1000")
+    own_host.start()
+    own_host.docker("run", "-d", "--name", "talker", "busybox", "sh", "-c", "while :; do echo x; sleep 0.05; done")
+    clients = [own_host.popen("docker", *words) for words in WATCHES]
+    try:
+        own_host.wait_until(lambda: all(connected(client) for client in clients), "the clients")
+        assert clients[1].stdout.readline() == b"x\n"
+        assert own_host.stop() == 0
+        for client in clients[:3]:
+            client.communicate(timeout=60)
+    finally:
+        for client in clients:  # docker stats goes on asking
             client.kill()
             client.communicate()
 

@@ -375,6 +375,32 @@ def test_shutdown_lets_a_running_request_end():
         closing.result(5)
 
 
+@pytest.mark.parametrize("earlier", [True, False])
+def test_shutdown_does_not_wait_for_a_watch(earlier):
+    """Neither for one that goes on, nor for one that is only asked for."""
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def forever():
+        yield b"happened"
+        await asyncio.Event().wait()
+
+    async def application(_request):
+        started.set()
+        await go_on.wait()
+        return Response(200, stream=forever(), watch=True)
+
+    with Running("unix", application) as running, running.connect() as client:
+        client.send(GET)
+        wait_for(running, started)
+        if earlier:
+            running.call(go_on.set)
+            client.read_until(b"happened")
+        closing = asyncio.run_coroutine_threadsafe(running.server.close(1000), running.loop)
+        running.call(go_on.set)
+        closing.result(60)
+        assert not client.read_all().endswith(b"0\r\n\r\n")
+
+
 def test_ping_on_a_new_unix_connection_is_quick():
     with Running("unix", talk) as running:
         times = []

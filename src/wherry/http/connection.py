@@ -74,6 +74,7 @@ class Connection(asyncio.Protocol):
         self.task: asyncio.Task[None] | None = None
         self._body: Body | None = None
         self._streaming = False
+        self._watched = False  # the stream ends with the peer alone
         self._closing = False  # no further request after this one
         self._deaf = False  # what still arrives is thrown away
         self._eof = False
@@ -219,6 +220,9 @@ class Connection(asyncio.Protocol):
             self._write_whole(head, response, body)
         else:
             self._streaming = True
+            self._watched = response.watch
+            if self._watched and self._closing:
+                self.abort()
             if response.produce is not None:
                 await self._produce(response, response.produce)
             else:
@@ -432,10 +436,12 @@ class Connection(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(self._limits.close_s, self.abort)
 
     def close_when_idle(self) -> None:
-        """Close now if no request is being answered, else after it."""
+        """Close now if no request is being answered, or one whose answer has no end, else after it."""
         self._closing = True
         if self.task is None and self._raw is None:
             self.transport.close()
+        elif self._streaming and self._watched:
+            self.abort()
 
     def abort(self) -> None:
         """Cut the connection."""

@@ -31,10 +31,11 @@ class Response:
     by `produce`, which is given a `Sink` after the head went out and returns when a thread has written everything.
 
     A stream or producer that raises cuts the connection, so that the peer knows it did not get everything. A producer
-    that is cancelled must not return before its thread has ended.
+    that is cancelled must not return before its thread has ended. A stream that is a `watch` tells what happens for as
+    long as the peer likes: a server that closes does not wait for its end.
     """
 
-    __slots__ = ("body", "headers", "produce", "status", "stream")
+    __slots__ = ("body", "headers", "produce", "status", "stream", "watch")
 
     def __init__(
         self,
@@ -45,12 +46,14 @@ class Response:
         headers: HeaderList | None = None,
         stream: AsyncIterator[bytes] | None = None,
         produce: Callable[[Sink], Awaitable[None]] | None = None,
+        watch: bool = False,
     ) -> None:
         self.status = status
         self.body = body
         self.headers = headers or []
         self.stream = stream
         self.produce = produce
+        self.watch = watch
         if content_type is not None:
             self.headers.append(("Content-Type", content_type))
 

@@ -179,10 +179,10 @@ async def top(ctx: Context) -> Response:
 
 async def stats(ctx: Context) -> Response:
     """GET /containers/{name}/stats: a line per reading."""
-    readings = await engine_stats.stats(
-        ctx.engine, ctx.name, stream=ctx.flag("stream", True), one_shot=ctx.flag("one-shot")
-    )
-    return Response(200, content_type="application/json", stream=_lines(readings, ctx.engine.cgroup_version))
+    watch = ctx.flag("stream", True)
+    readings = await engine_stats.stats(ctx.engine, ctx.name, stream=watch, one_shot=ctx.flag("one-shot"))
+    lines = _lines(readings, ctx.engine.cgroup_version)
+    return Response(200, content_type="application/json", stream=lines, watch=watch)
 
 
 async def _lines(readings: AsyncIterator[engine_stats.Reading], cgroup_version: int) -> AsyncIterator[bytes]:

@@ -39,7 +39,7 @@ async def logs(ctx: Context) -> Response:
     tty = ctx.engine.containers.lookup(ctx.name).record.config.Tty
     stream = await engine_logs.logs(ctx.engine, ctx.name, options)
     told = not tty and ctx.version >= MULTIPLEXED_SINCE
-    return Response(200, content_type=MULTIPLEXED_STREAM if told else RAW_STREAM, stream=stream)
+    return Response(200, content_type=MULTIPLEXED_STREAM if told else RAW_STREAM, stream=stream, watch=options.follow)
 
 
 async def clear_logs(ctx: Context) -> Response:
@@ -66,7 +66,7 @@ async def wait(ctx: Context) -> Response:
     """POST /containers/{name}/wait: the head tells the client that we are waiting, the body what came of it. The CLI
     starts the container only after the head."""
     waiter = await engine_wait.wait(ctx.engine, ctx.name, ctx.text("condition") or "not-running")
-    return Response(200, content_type="application/json", stream=_outcome(waiter))
+    return Response(200, content_type="application/json", stream=_outcome(waiter), watch=True)
 
 
 async def _outcome(waiter: Any) -> AsyncIterator[bytes]:

@@ -77,7 +77,7 @@ async def events(ctx: Context) -> Response:
     if since is not None and until is not None and since > until:
         raise InvalidArgument(f"`since` time ({ctx.text('since')}) cannot be after `until` time ({ctx.text('until')})")
     subscription = ctx.engine.events.subscribe(since, until, ctx.filters())
-    return Response(200, content_type="application/json", stream=_event_lines(subscription))
+    return Response(200, content_type="application/json", stream=_event_lines(subscription), watch=True)
 
 
 async def _event_lines(subscription: Any) -> AsyncIterator[bytes]:
