@@ -110,7 +110,7 @@ def cat(sock, early: bytes, framed: bool) -> None:
 
     def run() -> None:
         sock.setblocking(True)
-        sock.settimeout(10)
+        sock.settimeout(60)
         data = early
         while more := sock.recv(65536):
             data += more

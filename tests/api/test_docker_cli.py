@@ -57,7 +57,7 @@ class OneContainer:
     def _cat(self) -> None:
         sock = self._client
         sock.setblocking(True)
-        sock.settimeout(20)
+        sock.settimeout(60)
         data = self._early
         while more := sock.recv(65536):
             data += more

@@ -11,7 +11,7 @@ from wherry.http.stdcopy import STDERR, STDOUT, frame
 @pytest.fixture
 def client(server, engine, monkeypatch):
     engine.replace(monkeypatch, "info.version", {"Components": [], "Version": "0.1.0"})
-    client = docker.DockerClient(base_url=f"unix://{server.address}", version="auto", timeout=10)
+    client = docker.DockerClient(base_url=f"unix://{server.address}", version="auto", timeout=60)
     yield client
     client.close()
 

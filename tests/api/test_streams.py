@@ -57,7 +57,7 @@ def test_wait_is_given_up_when_the_client_hangs_up(server, waiter):
     client.send(b"POST /containers/x/wait HTTP/1.1\r\nHost: h\r\n\r\n")
     client.read_until(b"\r\n\r\n")
     client.close()
-    server.run(asyncio.wait_for(waiter.cancelled.wait(), 8))
+    server.run(asyncio.wait_for(waiter.cancelled.wait(), 60))
 
 
 def test_logs_head_and_content_types(call, engine, monkeypatch):
@@ -145,7 +145,7 @@ def test_attach_over_websocket(server, engine, monkeypatch):
 
     engine.replace(monkeypatch, "attach.attach", function=attach)
     ws = websocket.create_connection(
-        "ws://h/v1.44/containers/x/attach/ws?stream=1&stdin=1&stdout=1", socket=server.connect().sock, timeout=10
+        "ws://h/v1.44/containers/x/attach/ws?stream=1&stdin=1&stdout=1", socket=server.connect().sock, timeout=60
     )
     binary = websocket.ABNF.OPCODE_BINARY
     assert ws.recv_data() == (binary, b"from the log\n")
@@ -154,11 +154,11 @@ def test_attach_over_websocket(server, engine, monkeypatch):
     ws.send_binary(b"bytes")
     assert ws.recv_data() == (binary, b"BYTES")
     ws.close()
-    assert ended.wait(8), "closing the socket ends the conversation"
+    assert ended.wait(60), "closing the socket ends the conversation"
 
 
 def upper_case(sock, early: bytes, ended: threading.Event) -> None:
-    sock.settimeout(10)
+    sock.settimeout(60)
     data = early
     while data or (data := sock.recv(65536)):
         sock.sendall(data.upper())
@@ -295,9 +295,9 @@ def test_verbs_go_on_when_the_client_hangs_up(server, engine, monkeypatch):
     engine.replace(monkeypatch, "stop.stop", function=stop)
     client = server.connect()
     client.send(b"POST /containers/x/stop HTTP/1.1\r\nHost: h\r\n\r\n")
-    server.run(asyncio.wait_for(started.wait(), 8))
+    server.run(asyncio.wait_for(started.wait(), 60))
     client.close()
     while server.server.connections:
         server.run(asyncio.sleep(0.05))
     server.call(go_on.set)
-    server.run(asyncio.wait_for(finished.wait(), 8))
+    server.run(asyncio.wait_for(finished.wait(), 60))

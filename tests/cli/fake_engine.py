@@ -60,7 +60,7 @@ class FakeEngine:
     def __exit__(self, *args: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(60)
         os.unlink(self.socket_path)
 
     def _accept(self) -> None:

@@ -133,7 +133,7 @@ def test_an_engine_that_hangs_is_not_waited_for(wherry, monkeypatch, tmp_path):
     monkeypatch.setattr("wherry.cli.completion.names.PATIENCE", 0.05)
 
     def hang(_request):
-        released.wait(30)
+        released.wait(60)
         return as_json([])
 
     import threading

@@ -124,7 +124,7 @@ def test_dial_stdio_passes_both_directions_and_the_half_close(tmp_path):
         timeout=30,
     )
     listener.close()
-    thread.join(5)
+    thread.join(60)
     assert done.stdout == b"WORDS"
 
 

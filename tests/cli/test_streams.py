@@ -71,7 +71,7 @@ class Wait:
 
     def __call__(self, _request):
         def late():
-            self.container.ended.wait(20)
+            self.container.ended.wait(60)
             return b'{"StatusCode":%d}\n' % self.container.code
 
         return Reply(200, late, "application/json")
@@ -103,14 +103,14 @@ def paths(engine):
 
 def test_order_streams_and_exit_code(engine):
     def talk(connection, _early, container):
-        container.started.wait(10)
+        container.started.wait(60)
         whole = frame(1, b"out\n") + frame(2, b"err\n") + frame(1, b"end")
         for byte in whole:
             connection.sendall(bytes([byte]))
 
     fake = engine(Container(talk, code=7))
     process = start(fake, "run", "--rm", "c-img", "x")
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (out, err, process.returncode) == (b"out\nend", b"err\n", 7)
     first, *side_by_side, last = paths(fake)
     assert (first, last) == ("POST /containers/create", "POST /containers/ID/start")
@@ -137,7 +137,7 @@ def test_input_that_is_there_goes_before_the_start_with_its_end(engine):
     os.close(write)
     process = start(fake, "run", "-i", "c-img", "cat", stdin=read)
     os.close(read)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert seen["input"] == b"typed before"
     assert (out, process.returncode) == (b"bye\n", 0)
 
@@ -163,11 +163,11 @@ def test_a_start_that_fails_has_the_shells_code(engine):
     message = 'exec: "nope": executable file not found in $PATH'
 
     def talk(connection, _early, container):
-        container.ended.wait(10)
+        container.ended.wait(60)
 
     fake = engine(Container(talk, start=as_json({"message": message}, 400)))
     process = start(fake, "run", "--rm", "c-img", "nope")
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     hint = "Run 'wherry run --help' for more information"
     assert err.decode() == f"wherry: Error response from daemon: {message}\n\n{hint}\n"
     assert process.returncode == 127
@@ -176,7 +176,7 @@ def test_a_start_that_fails_has_the_shells_code(engine):
 def test_signals_are_forwarded_by_name(engine):
     def talk(connection, _early, container):
         connection.sendall(frame(1, b"ready\n"))
-        container.killed.wait(10)
+        container.killed.wait(60)
 
     container = Container(talk, code=143)
     container.killed = threading.Event()
@@ -190,7 +190,7 @@ def test_signals_are_forwarded_by_name(engine):
     process = start(fake, "run", "c-img", "x")
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert [r.query for r in fake.requests if r.path.endswith("/kill")] == ["signal=TERM"]
     assert process.returncode == 143
 
@@ -198,7 +198,7 @@ def test_signals_are_forwarded_by_name(engine):
 def test_exec_streams_and_exit_code(engine):
     fake = engine(Container(lambda connection, *_: connection.sendall(frame(1, b"hi\n")), code=5))
     process = start(fake, "exec", "-e", "A=b", "web", "cmd", "-x")
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert (out, process.returncode) == (b"hi\n", 5)
     body = fake.bodies("POST /containers/web/exec")[0]
     assert (body["Cmd"], body["Env"], body["AttachStdin"], body["Tty"]) == (["cmd", "-x"], ["A=b"], False, False)
@@ -225,7 +225,7 @@ def test_terminal_is_raw_sized_and_restored_and_keys_detach(engine):
     seen = []
 
     def talk(connection, _early, container):
-        container.started.wait(10)
+        container.started.wait(60)
         connection.sendall(b"prompt> ")
         while chunk := connection.recv(100):
             seen.append(chunk)
@@ -239,7 +239,7 @@ def test_terminal_is_raw_sized_and_restored_and_keys_detach(engine):
     os.write(master, b"\x03ab")
     read_until(master, b"b]")
     os.write(master, b"\x10x\x10\x11")
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert b"".join(seen) == b"\x03ab\x10x"
     assert termios.tcgetattr(slave)[3] & termios.ECHO == before[3] & termios.ECHO
     assert [r.query for r in fake.requests if r.path.endswith("/resize")] == ["h=33&w=101"]
@@ -250,9 +250,9 @@ def test_terminal_is_raw_sized_and_restored_and_keys_detach(engine):
 
 def test_a_new_window_size_is_told(engine):
     def talk(connection, _early, container):
-        container.started.wait(10)
+        container.started.wait(60)
         connection.sendall(b"ready")
-        container.resized.wait(10)
+        container.resized.wait(60)
 
     container = Container(talk, content_type=RAW)
     container.resized = threading.Event()
@@ -268,7 +268,7 @@ def test_a_new_window_size_is_told(engine):
     read_until(master, b"ready")
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 70, 0, 0))
     process.send_signal(signal.SIGWINCH)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert container.resized.is_set()
     os.close(master)
     os.close(slave)
@@ -281,6 +281,6 @@ def test_attach_says_that_it_was_left(engine):
         select.select([], [], [], 0.01)
     os.write(master, b"\x01d")
     assert b"read escape sequence" in read_until(master, b"sequence")
-    assert process.wait(20) == 1
+    assert process.wait(60) == 1
     os.close(master)
     os.close(slave)

@@ -118,7 +118,7 @@ def test_many_requests_go_side_by_side_within_bounds(tmp_path):
             state["peak"] = max(state["peak"], state["now"])
             if state["now"] == MAX_PARALLEL:
                 full.set()
-        assert full.wait(20)
+        assert full.wait(60)
         with lock:
             state["now"] -= 1
         return Reply(204)
@@ -138,11 +138,11 @@ def test_what_is_done_meanwhile_is_done_before_the_reply(tmp_path):
 
     def reply(_request):
         arrived.set()
-        assert done.wait(20)
+        assert done.wait(60)
         return as_json("late")
 
     def meanwhile():
-        assert arrived.wait(20)
+        assert arrived.wait(60)
         done.set()
 
     with FakeEngine(str(tmp_path / "s"), {"GET /slow": reply}) as fake:

@@ -50,7 +50,7 @@ def test_tcp_and_negotiation(listener):
     engine = Engine(Endpoint(f"tcp://127.0.0.1:{listener.getsockname()[1]}"))
     assert engine.version == "1.44"
     engine.close()
-    thread.join(5)
+    thread.join(60)
 
 
 def test_tls_with_client_certificate_and_half_close(listener, tmp_path):
@@ -84,7 +84,7 @@ def test_tls_with_client_certificate_and_half_close(listener, tmp_path):
     while chunk := stream.recv(65536):
         received += chunk
     stream.close()
-    thread.join(5)
+    thread.join(60)
     assert seen["data"] == 300_000
     assert received == b"after your end" * 1000
 
@@ -103,7 +103,7 @@ def test_tls_refuses_a_stranger(listener, tmp_path):
     files = TLSFiles(str(tmp_path / "ca.pem"), "", "", True)
     with pytest.raises(ConnectionFailed, match="CERTIFICATE_VERIFY_FAILED"):
         connect(Endpoint(f"tcp://127.0.0.1:{listener.getsockname()[1]}", tls=files))
-    thread.join(5)
+    thread.join(60)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_an_idle_connection_that_was_closed_is_replaced(listener):
     engine.ping()
     engine.ping()
     engine.close()
-    thread.join(5)
+    thread.join(60)
     assert len(heads) == 2
 
 
@@ -188,7 +188,7 @@ def test_errors_have_the_engines_words(listener, reply, message):
         engine.json("GET", "/x")
     assert str(caught.value).startswith(f"Error response from daemon: {message}")
     engine.close()
-    thread.join(5)
+    thread.join(60)
 
 
 @pytest.mark.parametrize(

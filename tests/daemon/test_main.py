@@ -108,7 +108,7 @@ def test_socket_activation_and_readiness(tmp_path):
     listener.listen(8)
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(tmp_path / "notify"))
-    manager.settimeout(20)
+    manager.settimeout(60)
     roots = ("--data-root", f"{host.root}/data", "--exec-root", f"{host.root}/run", "--pidfile=")
     with open(host.root / "wherryd.log", "ab") as log:
         host.daemon = subprocess.Popen(

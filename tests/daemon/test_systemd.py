@@ -17,7 +17,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path):
         text = (UNITS / name).read_text().replace("/usr/bin/wherryd", "/bin/true")
         (tmp_path / name).write_text(text)
     command = ["systemd-analyze", "verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     ours = [line for line in result.stderr.splitlines() if "wherryd" in line]
     assert (result.returncode, ours) == (0, [])
 

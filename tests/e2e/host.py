@@ -187,7 +187,7 @@ class Host(Engine):
         """End the daemon; return its exit code. The containers go on."""
         assert self.daemon
         self.daemon.send_signal(sig)
-        return self.daemon.wait(30)
+        return self.daemon.wait(60)
 
     def log(self) -> str:
         return (self.root / "wherryd.log").read_text()[-4000:]

@@ -40,7 +40,7 @@ class Client:
     def call(self, method: str, path: str, body: str | None = None) -> tuple[int, Any, float]:
         """(status, decoded reply, seconds)."""
         if self._connection is None:
-            self._connection = http.client.HTTPConnection("localhost", timeout=20)
+            self._connection = http.client.HTTPConnection("localhost", timeout=60)
             self._connection.sock = socket.socket(socket.AF_UNIX)
             self._connection.sock.connect(self._path)
         started = time.perf_counter()

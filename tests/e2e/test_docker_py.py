@@ -16,7 +16,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def client(host):
-    connected = docker.DockerClient(base_url=host.address, version="auto", timeout=30)
+    connected = docker.DockerClient(base_url=host.address, version="auto", timeout=60)
     yield connected
     connected.close()
     gc.collect()

@@ -30,7 +30,7 @@ def inside(host, make):
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    made[0].settimeout(20)
+    made[0].settimeout(60)
     return made[0]
 
 
@@ -55,7 +55,7 @@ def conversation(server, wrap=lambda connection: connection):
     """What the first connection that says anything says, to its end."""
     while True:
         connection, _ = server.accept()
-        connection.settimeout(20)
+        connection.settimeout(60)
         with wrap(connection) as connection:
             said = b"".join(iter(lambda: connection.recv(65536), b""))  # noqa: B023 - used at once
         if said:
@@ -120,7 +120,7 @@ def test_syslog_over_tls(host, name, tcp_server, tmp_path):
     address = f"tcp+tls://127.0.0.1:{tcp_server.getsockname()[1]}"
     wish = options("syslog", syslog_address=address, syslog_tls_ca_cert=certificate, syslog_format="rfc5424", tag="t")
     host.docker("run", "--name", name, "--net", "none", *wish, "busybox", "echo", "secret")
-    thread.join(20)
+    thread.join(60)
     length, _, text = said[0].decode().partition(" ")
     assert int(length) == len(text)
     assert text.endswith(" t - secret\n")
@@ -129,7 +129,7 @@ def test_syslog_over_tls(host, name, tcp_server, tmp_path):
 def test_syslog_to_a_unix_socket(host, name, tmp_path):
     server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     server.bind(str(tmp_path / "log"))
-    server.settimeout(20)
+    server.settimeout(60)
     wish = options("syslog", syslog_address=f"unixgram://{tmp_path}/log", tag="t")
     host.docker("run", "--name", name, "--net", "none", *wish, "busybox", "echo", "near")
     with server:
@@ -234,7 +234,7 @@ def test_fluentd_asks_for_acknowledgement(host, name, tcp_server):
     def serve():
         while len(seen) < 2:
             connection, _ = tcp_server.accept()
-            connection.settimeout(20)
+            connection.settimeout(60)
             with connection:
                 while data := connection.recv(65536):
                     ((_, _, record, option),) = unpack(data)
@@ -246,7 +246,7 @@ def test_fluentd_asks_for_acknowledgement(host, name, tcp_server):
     thread.start()
     wish = options("fluentd", fluentd_address=f"127.0.0.1:{tcp_server.getsockname()[1]}", fluentd_request_ack="true")
     host.docker("run", "--name", name, "--net", "none", *wish, "busybox", "sh", "-c", "echo one; echo two")
-    thread.join(20)
+    thread.join(60)
     assert seen == ["one", "two"]
 
 
@@ -282,8 +282,8 @@ def test_a_server_that_reads_nothing_stops_the_container_but_nobody_else(host, n
     host.docker("run", "-d", "--name", name, "--net", "none", *wish, "busybox", "sh", "-c", script)
     assert host.out("exec", name, "echo", "alive") == "alive"
     assert host.docker("exec", name, "test", "-e", "/done", check=False).returncode == 1
-    host.docker("kill", name, timeout=20)
-    assert host.out("wait", name, timeout=20) == "137"
+    host.docker("kill", name, timeout=60)
+    assert host.out("wait", name, timeout=60) == "137"
 
 
 def test_non_blocking_drops_what_the_server_does_not_take(host, name, tcp_server):

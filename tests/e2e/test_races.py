@@ -64,7 +64,7 @@ def test_streams_do_not_fall_silent_when_the_daemon_dies(own_host):
         pid = own_host.inspect("talker")["State"]["Pid"]
         own_host.stop(signal.SIGKILL)
         for verb in ("events", "logs"):
-            clients[verb].communicate(timeout=10)
+            clients[verb].communicate(timeout=60)
         own_host.start()
         shown = own_host.inspect("talker")["State"]
         assert (shown["Running"], shown["Pid"]) == (True, pid)

@@ -84,9 +84,9 @@ def test_our_client_gets_the_exit_code_of_a_container_that_outlives_the_daemon(o
     os.kill(ending, signal.SIGTERM)
     host.start()
     for client in (run, start):
-        out, _ = client.communicate(b"done\n", timeout=30)
+        out, _ = client.communicate(b"done\n", timeout=60)
         assert (client.returncode, out) == (7, b"done\n")
-    assert wait.communicate(timeout=30) == (b"7\n8\n", b"")
+    assert wait.communicate(timeout=60) == (b"7\n8\n", b"")
 
 
 def test_a_monitor_that_dies_takes_its_container_with_it_and_is_noticed(own_host):

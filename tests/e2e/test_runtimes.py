@@ -160,7 +160,7 @@ def test_logs_attach_stop_restart(other, name):
     attached = other.popen("docker", "attach", "--sig-proxy=false", name)
     other.wait_until(lambda: other.out("ps", "-q"), "the container")
     other.docker("stop", name)
-    attached.communicate(timeout=20)
+    attached.communicate(timeout=60)
     assert attached.returncode == 7
     assert other.inspect(name)["State"]["ExitCode"] == 7
     assert other.out("logs", name) == "ready\nbye"

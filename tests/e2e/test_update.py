@@ -189,7 +189,7 @@ def test_it_survives_the_daemon_and_its_death_midway(own_host):
     own_host.stop()
     own_host.start(failpoint="engine.update.after_row:kill")
     own_host.docker("update", "--pids-limit", "22", "one", check=False)
-    assert own_host.daemon.wait(10)
+    assert own_host.daemon.wait(60)
     own_host.start()
     shown = own_host.inspect("one")
     assert shown["HostConfig"]["PidsLimit"] == 22

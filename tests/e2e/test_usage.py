@@ -84,7 +84,7 @@ def test_the_stream_ends_with_the_container(host, name):
                         f"http://d/v1.51/containers/{name}/stats")  # fmt: skip
     first = json.loads(stream.stdout.readline())
     host.docker("rm", "-f", name)
-    rest, _ = stream.communicate(timeout=20)
+    rest, _ = stream.communicate(timeout=60)
     assert first["memory_stats"]["usage"] > 0
     assert all(json.loads(line)["id"] == first["id"] for line in rest.splitlines())
 
@@ -322,7 +322,7 @@ def test_asked_on_a_terminal_only_what_was_shown_goes(littered):
             shown += piece
         host.docker("create", "--name", "newcomer", "busybox", "true")
         os.write(ours, b"y\n")
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
     finally:
         os.close(ours)
         os.close(theirs)

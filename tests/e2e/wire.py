@@ -10,7 +10,7 @@ import socket
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-TIMEOUT_S = 10
+TIMEOUT_S = 30
 # Held by tests of their own, or up to the server: a long reply has chunks in Go, its length here.
 _DROPPED = ("date", "server", "api-version", "docker-experimental", "ostype", "content-length", "transfer-encoding")
 _PATTERNS = (

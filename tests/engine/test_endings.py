@@ -48,7 +48,7 @@ async def test_an_ignored_stop_signal_is_told(lab: Lab) -> None:
         assert reason(d, ref) == "stop: ignored SIGTERM for 1s, killed"
         heeds = await d.run("sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done")
         await d.logged(heeds, "up")
-        assert await stop.stop(d.engine, heeds, timeout=20) == ""
+        assert await stop.stop(d.engine, heeds, timeout=60) == ""
         assert reason(d, heeds) == "stop"
         # Without grace it had no chance to heed anything.
         await d.start(ref)

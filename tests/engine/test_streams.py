@@ -166,5 +166,5 @@ async def test_logs_that_cannot_be_read(lab: Lab) -> None:
         silent = await d.run("echo", "x", LogConfig={"Type": "none"})
         with pytest.raises(Unimplemented, match="configured logging driver does not support reading"):
             await d.output(silent)
-        await asyncio.wait_for(d.finish(silent), 10)
+        await asyncio.wait_for(d.finish(silent), 60)
         await d.clean()

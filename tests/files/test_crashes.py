@@ -59,7 +59,7 @@ def test_killed_in_a_commit(host, lab, state):
     assert before[0]
     restart(host, "engine.commit.paused:kill")
     fails(lambda: lab.client.json("POST", f"/commit?container={container}&repo=half"))
-    assert host.daemon.wait(10) == -signal.SIGKILL
+    assert host.daemon.wait(60) == -signal.SIGKILL
     restart(host)
     assert (blobs(host), host.out("images", "-aq")) == before
     if state == "running":
@@ -103,7 +103,7 @@ def test_killed_in_a_copy(host, lab, point, state):
     lab.create("c", body, start=state == "running")
     restart(host, f"{point}:kill")
     fails(lambda: lab.put("c", "/vol", cases.tar(cases.new("x"))))
-    assert host.daemon.wait(10) == -signal.SIGKILL
+    assert host.daemon.wait(60) == -signal.SIGKILL
     restart(host)
     assert "wf-crash" not in Path("/proc/self/mountinfo").read_text()
     assert [member[0] for member in lab.get("c", "/vol")[3]] == ["vol"]  # nothing was unpacked

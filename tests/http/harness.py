@@ -18,7 +18,7 @@ from wherry.http.message import Request, Response
 from wherry.http.server import Server
 from wherry.http.websocket import WebSocketHijack
 
-TIMEOUT_S = 10
+TIMEOUT_S = 60
 
 
 class Running:

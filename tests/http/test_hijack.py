@@ -95,7 +95,7 @@ def test_websocket_conversation(server):
         pytest.skip("the client library cannot be given a memory TLS layer")
     sock = server.connect().sock
     ws = websocket.create_connection(
-        "ws://localhost/ws", sockopt=(), socket=sock, timeout=10, suppress_origin=True, class_=websocket.WebSocket
+        "ws://localhost/ws", sockopt=(), socket=sock, timeout=60, suppress_origin=True, class_=websocket.WebSocket
     )
     opcode, data = ws.recv_data()
     assert (opcode, data) == (websocket.ABNF.OPCODE_BINARY, b"hello\n")

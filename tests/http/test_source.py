@@ -93,7 +93,7 @@ def test_the_event_loop_reads_nothing_meanwhile(kind):
     application = Reads()
     with Running(kind, application) as running, running.connect() as client:
         client.send(CHUNKED + b"5\r\nhello\r\n")
-        assert application.first.wait(10)
+        assert application.first.wait(60)
         (connection,) = running.server.connections
         assert not running.call(connection.transport.is_reading)
         client.send(b"0\r\n\r\n")
@@ -106,9 +106,9 @@ def test_a_client_that_leaves_ends_the_reading():
     with Running("unix", application) as running:
         client = running.connect()
         client.send(CHUNKED + b"5\r\nhello\r\n")
-        assert application.first.wait(10)
+        assert application.first.wait(60)
         client.close()
-        assert application.ended.wait(10)
+        assert application.ended.wait(60)
         assert isinstance(application.error, Hangup)
 
 
@@ -116,10 +116,10 @@ def test_a_server_that_closes_ends_the_reading():
     application = Reads()
     with Running("unix", application) as running, running.connect() as client:
         client.send(CHUNKED + b"5\r\nhello\r\n")
-        assert application.first.wait(10)
+        assert application.first.wait(60)
         (connection,) = running.server.connections
         running.call(connection.abort)
-        assert application.ended.wait(10)
+        assert application.ended.wait(60)
         assert isinstance(application.error, Hangup)
 
 
@@ -128,7 +128,7 @@ def test_what_is_no_chunk_is_refused(bad):
     application = Reads()
     with Running("unix", application) as running, running.connect() as client:
         client.send(CHUNKED + b"5\r\nhello\r\n")
-        assert application.first.wait(10)
+        assert application.first.wait(60)
         client.send(bad + b"\r\n" + GET)
         assert client.read_reply()[0] == 400
         assert client.read_all() == b""
@@ -139,7 +139,7 @@ def test_the_rest_of_a_body_that_is_not_wanted_is_skipped():
     application = Reads(most=5)
     with Running("unix", application) as running, running.connect() as client:
         client.send(CHUNKED + b"7\r\nhello, \r\n")
-        assert application.ended.wait(10)
+        assert application.ended.wait(60)
         client.send(b"5\r\nworld\r\n0\r\n\r\n" + GET)
         assert client.read_reply()[2] == b"5"
         assert client.read_reply()[0] == 200

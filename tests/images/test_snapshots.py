@@ -97,7 +97,7 @@ def look(tmp_path, lower):
     mount = tmp_path / "mount"
     mount.mkdir(exist_ok=True)
     command = [sys.executable, "-c", LOOK, str(mount), *map(str, lower)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 

@@ -57,12 +57,12 @@ def test_a_follower_goes_on_with_new_lines(tmp_path: Path, driver: str):
             assert cleared(log) == [None]
             # longer than what was there: a reader that only compared sizes would begin in its middle
             log.write(1, b"new %d " % generation + b"x" * 500 + b"\n", T0 + generation)
-            got += (await asyncio.wait_for(waiting, 20)).split(b"\n")[:-1]
+            got += (await asyncio.wait_for(waiting, 60)).split(b"\n")[:-1]
             waiting = asyncio.ensure_future(anext(reading))
         stopped.set()
         log.close()
         with pytest.raises(StopAsyncIteration):
-            await asyncio.wait_for(waiting, 20)
+            await asyncio.wait_for(waiting, 60)
         return got
 
     assert asyncio.run(main()) == [b"old\n", *(b"new %d " % n + b"x" * 500 for n in range(3))]

@@ -30,7 +30,7 @@ class Unix:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(directory / "server"))
         self.listener.listen()
-        self.listener.settimeout(20)
+        self.listener.settimeout(60)
         address = {"protocol": "unix", "address": str(directory / "server"), "format": "", "facility": 3}
         forward = {"driver": "syslog", **address, "tag": "t"}
         self.path = directory / "log"
@@ -47,7 +47,7 @@ class Unix:
 
     def accept(self) -> socket.socket:
         connection, _ = self.listener.accept()
-        connection.settimeout(20)
+        connection.settimeout(60)
         return connection
 
 
@@ -142,7 +142,7 @@ def test_journald(tmp_path: Path, text: bytes):
     forks = Forks()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "journal"))
-        server.settimeout(20)
+        server.settimeout(60)
         fields = {"CONTAINER_NAME": "web", "CONTAINER_TAG": "two\nlines"}
         forward = {
             "driver": "journald",
@@ -249,7 +249,7 @@ class Fluent:
 
     def __init__(self, **options: str) -> None:
         self.server = socket.create_server(("127.0.0.1", 0))
-        self.server.settimeout(20)
+        self.server.settimeout(60)
         address = f"127.0.0.1:{self.server.getsockname()[1]}"
         wish = {"fluentd-address": address, "fluentd-async": "true", **options}
         named = {"tag": "t", "container_id": "i", "container_name": "n", "extra": {}}
@@ -261,7 +261,7 @@ class Fluent:
     def said(self) -> bytes:
         """What one connection says until it ends."""
         connection, _ = self.server.accept()
-        connection.settimeout(20)
+        connection.settimeout(60)
         with connection:
             return b"".join(iter(lambda: connection.recv(1 << 16), b""))
 
@@ -290,9 +290,9 @@ def test_fluentd_tries_again_though_nothing_more_comes():
     thread = threading.Thread(target=forward, args=(reader, lab.target))
     thread.start()
     lab.server = socket.create_server(address)
-    lab.server.settimeout(20)
+    lab.server.settimeout(60)
     connection, _ = lab.server.accept()
-    connection.settimeout(20)
+    connection.settimeout(60)
     assert b"late" in connection.recv(1 << 16)
     os.close(writer)
     thread.join()

@@ -220,7 +220,7 @@ def test_a_follower_wakes_for_a_line_and_ends_with_its_container(tmp_path: Path)
         waiting = asyncio.ensure_future(anext(reading))
         await asyncio.sleep(0.05)
         log.write(1, b"now\n", T0)
-        got = [await asyncio.wait_for(waiting, 5)]
+        got = [await asyncio.wait_for(waiting, 60)]
         log.write(1, b"last", T0)
         log.close()
         stopped.set()

@@ -52,7 +52,7 @@ class Events(list[dict[str, Any]]):
                 if event["event"] == name and all(event.get(k) == v for k, v in fields.items()):
                     return event
             self._changed.clear()
-            await asyncio.wait_for(self._changed.wait(), 20)
+            await asyncio.wait_for(self._changed.wait(), 60)
 
 
 class Lab:
@@ -132,7 +132,7 @@ class Lab:
     def client(self, **wishes: Any) -> tuple[socket.socket, Attachment]:
         """Our end of an attachment, and the attachment to hand over with `run`, `attach` or `exec`."""
         ours, theirs = socket.socketpair()
-        ours.settimeout(20)
+        ours.settimeout(60)
         self.sockets += [ours, theirs]
         defaults: dict[str, Any] = {"stdin": False, "stdout": True, "stderr": True, "mux": False, "id": "a1"}
         return ours, Attachment(theirs.fileno(), **{**defaults, **wishes})
@@ -209,7 +209,7 @@ def exists(pid: int) -> bool:
     return True
 
 
-async def until(condition: Any, timeout_s: float = 10) -> None:
+async def until(condition: Any, timeout_s: float = 60) -> None:
     """Wait for something that no event tells."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110  # nothing to wait on: it happens in other processes

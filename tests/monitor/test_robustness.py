@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 
 def raw_connection(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sock.settimeout(10)
+    sock.settimeout(60)
     directory = os.open(os.path.dirname(path), os.O_PATH)
     sock.connect(f"/proc/self/fd/{directory}/monitor.sock")
     os.close(directory)

@@ -115,7 +115,7 @@ def test_pid_file_and_run_detached(lab: Lab, tmp_path: Path) -> None:
     lab.write()
     with open(os.devnull, "r+b") as null:
         command = lab.command("run", "-d", "--pid-file", str(tmp_path / "pid"), "-b", str(lab.directory), lab.id)
-        subprocess.run(command, check=True, stdin=null, stdout=null, stderr=null, timeout=20)
+        subprocess.run(command, check=True, stdin=null, stdout=null, stderr=null, timeout=60)
     assert int((tmp_path / "pid").read_text()) == lab.info()["pid"]
 
 
@@ -238,8 +238,8 @@ def _told_through_pidfd_socket(lab: Lab, path: str, *arguments: str) -> tuple[by
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, open(os.devnull, "r+b") as null:
         listener.bind(path)
         listener.listen()
-        listener.settimeout(30)
-        subprocess.run(lab.command(*arguments), stdin=null, stdout=null, stderr=null, timeout=30, check=True)
+        listener.settimeout(60)
+        subprocess.run(lab.command(*arguments), stdin=null, stdout=null, stderr=null, timeout=60, check=True)
         connection, _ = listener.accept()
         with connection:
             kind, (pidfd,), _, _ = socket.recv_fds(connection, 64, 1)

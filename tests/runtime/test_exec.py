@@ -114,7 +114,7 @@ def test_a_scheduler_that_children_do_not_inherit(lab: Lab, tmp_path: Path, filt
     (tmp_path / "process").write_text(json.dumps(process))
     with open(os.devnull, "r+b") as null:
         words = ("exec", "-d", "--process", str(tmp_path / "process"), "--pid-file", str(tmp_path / "pid"), lab.id)
-        subprocess.run(lab.command(*words), check=True, stdin=null, stdout=null, stderr=null, timeout=20)
+        subprocess.run(lab.command(*words), check=True, stdin=null, stdout=null, stderr=null, timeout=60)
     pid = int((tmp_path / "pid").read_text())
     assert os.sched_getscheduler(pid) == os.SCHED_BATCH | os.SCHED_RESET_ON_FORK
     assert os.getpriority(os.PRIO_PROCESS, pid) == 7
@@ -154,7 +154,7 @@ def test_detached_with_pid_file_and_process_file(lab: Lab, tmp_path: Path) -> No
         command = lab.command(
             "exec", "-d", "--pid-file", str(tmp_path / "pid"), "--process", str(tmp_path / "process.json"), lab.id
         )
-        subprocess.run(command, check=True, stdin=null, stdout=null, stderr=null, timeout=20)
+        subprocess.run(command, check=True, stdin=null, stdout=null, stderr=null, timeout=60)
     pid = int((tmp_path / "pid").read_text())
     assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0001000\0"
     assert f"/wherry-test/{lab.id}" in Path(f"/proc/{pid}/cgroup").read_text()
@@ -170,7 +170,7 @@ def test_terminal(lab: Lab, tmp_path: Path) -> None:
         listener.listen(1)
         with open(os.devnull, "r+b") as null:
             command = lab.command("exec", "-d", "-t", "--console-socket", path, lab.id, "sh", "-c", "tty; cat")
-            subprocess.run(command, check=True, stdin=null, stdout=null, stderr=null, timeout=20)
+            subprocess.run(command, check=True, stdin=null, stdout=null, stderr=null, timeout=60)
         connection, _ = listener.accept()
         with connection:
             _, (master,), _, _ = socket.recv_fds(connection, 100, 1)
@@ -190,7 +190,7 @@ def test_foreground_passes_signals_on(lab: Lab) -> None:
         assert running.stdout
         assert running.stdout.readline() == b"ready\n"
         running.send_signal(signal.SIGTERM)
-        assert running.wait(20) == 42
+        assert running.wait(60) == 42
 
 
 def test_stopped_and_paused_containers_are_refused(lab: Lab) -> None:

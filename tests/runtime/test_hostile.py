@@ -270,7 +270,7 @@ def test_script_of_proc_self_exe_gets_nothing_to_write_to(lab: Lab) -> None:
     lab.process["args"] = ["/script"]
     lab.write()
     command = [str(python), *lab.command("run", "-b", str(lab.directory), lab.id)[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     where, sealed, chmod, opened = done.stdout.split()
     assert where == "/"  # of a mount that is attached nowhere
     assert sealed == "True"

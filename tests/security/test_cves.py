@@ -194,7 +194,7 @@ def test_a_log_that_became_a_link_is_not_followed(host, name, tmp_path, kind):
         log.symlink_to(secret)
     else:
         os.mkfifo(log)
-    said = host.docker("logs", name, check=False, timeout=20)
+    said = host.docker("logs", name, check=False, timeout=60)
     assert "of the host" not in said.stdout + said.stderr
     log.unlink()
     log.with_name("kept").rename(log)

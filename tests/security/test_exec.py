@@ -34,8 +34,8 @@ def test_a_container_that_stops_whoever_joins_it_can_still_be_killed(host, name)
     joining = [host.popen("docker", "exec", name, "true") for _ in range(5)]
     try:
         host.wait_until(lambda: json.loads(host.out("inspect", "-f", EXECS, name)), "an exec")
-        host.docker("kill", name, timeout=30)
-        host.docker("wait", name, timeout=10)
+        host.docker("kill", name, timeout=60)
+        host.docker("wait", name, timeout=60)
     finally:
         for process in joining:
             process.kill()
@@ -55,7 +55,7 @@ def test_output_of_those_an_exec_left_behind_does_not_pile_up(host, name):
             peak = max(peak, resident_kib(monitor))
             time.sleep(0.05)
         assert peak < 64 * 1024
-        host.docker("kill", name, timeout=10)
+        host.docker("kill", name, timeout=60)
     finally:
         reader.kill()
         reader.communicate()
