@@ -9,6 +9,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -158,6 +159,7 @@ class Entry:
         "requests",
         "restart_task",
         "restarts_by_request",
+        "starters",
         "stay_down",
         "stops",
         "unmounting",
@@ -190,6 +192,8 @@ class Entry:
         """How often its end has been asked for since it was last started by request."""
         self.restarts_by_request = 0
         """How many requests to restart it wait for its end."""
+        self.starters: set[asyncio.Future[None]] = set()
+        """The ends of the starts that are under way, or about to be."""
         self.stops = 0
         """How many requests to stop wait for the end: each is an event of its own."""
         self.unsaved = False
@@ -215,6 +219,25 @@ class Entry:
         if isinstance(found, Refusal):
             raise found.error(found.text.format(id=self.id, ref=ref or self.record.name))
         return found
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """While somebody starts the container, or stops it to start it again."""
+        over = asyncio.get_running_loop().create_future()
+        self.starters.add(over)
+        try:
+            yield
+        finally:
+            self.starters.discard(over)
+            over.set_result(None)
+
+    async def started(self) -> bool:
+        """Wait for a start that is under way: what is asked for meanwhile is for what comes of it. Whether there was
+        one."""
+        if self.status in ("running", "paused", "restarting") or not self.starters:
+            return False
+        await asyncio.wait(self.starters)
+        return True
 
     def wait(self, *, removal: bool) -> "asyncio.Future[tuple[int, str | None]]":
         """A future for the next exit, or for the removal."""
