@@ -9,7 +9,7 @@ import time
 import pytest
 
 from wherry.linux import cgroupfs
-from wherry.runtime.cgroups import unified
+from wherry.runtime.cgroups import undo, unified
 from wherry.runtime.cgroups.v1 import LegacyCgroup
 
 from .conftest import finish, value
@@ -164,6 +164,45 @@ def test_shares_out_of_range(cgroup, need, legacy):
     with pytest.raises(ValueError, match="the minimum allowed cpu-shares is 2"):
         cgroup.create({"cpu": {"shares": 1}})
     assert not cgroup.exists()
+
+
+def test_a_refused_update_changes_nothing(cgroup, need, legacy):
+    """Each is refused by its last part, with everything before it written already."""
+    need("cpu", "memory", "pids")
+    cgroup.create(
+        {
+            "cpu": {"shares": 512, "quota": 50000, "period": 100000},
+            "memory": {"limit": 64 * MEGA, "swap": 128 * MEGA, "reservation": 32 * MEGA},
+            "pids": {"limit": 9},
+        }
+    )
+    before = limits(cgroup)
+    changes = {
+        "cpu": {"shares": 700, "quota": 20000, "period": 40000, "cpus": "0"},
+        "memory": {"limit": 256 * MEGA, "swap": 512 * MEGA, "reservation": 16 * MEGA},
+        "pids": {"limit": 11},
+        "blockIO": {"throttleReadBpsDevice": [_disk() | {"rate": 4096}]},
+    }
+    if legacy:
+        changes["memory"]["swappiness"] = 7
+    last = {"unified": {"pids.max": "3"}} if legacy else {"network": {"classID": 1}}
+    no_disk = {"throttleWriteBpsDevice": [{"major": 7, "minor": 99999, "rate": 1}]}
+    for refused in (last, {"blockIO": changes["blockIO"] | no_disk}):
+        with pytest.raises((OSError, ValueError)):
+            cgroup.update(changes | refused)
+        assert limits(cgroup) == before
+    cgroup.update(changes)
+    assert limits(cgroup) != before
+
+
+def limits(cgroup):
+    """Every file of the cgroup that holds a limit."""
+    return {
+        f"{directory}/{name}": cgroupfs.read_text(f"{directory}/{name}")
+        for directory in cgroup.limit_directories()
+        for name in sorted(os.listdir(directory) if os.path.isdir(directory) else [])
+        if undo._is_limit(name) and os.access(f"{directory}/{name}", os.R_OK)
+    }
 
 
 def test_cpu_quota_throttles(cgroup, need, spawn):

@@ -1,5 +1,6 @@
 """The daemon stops, dies and comes back while containers run: nothing of theirs is lost."""
 
+import json
 import os
 import signal
 import sys
@@ -87,6 +88,35 @@ def test_our_client_gets_the_exit_code_of_a_container_that_outlives_the_daemon(o
         out, _ = client.communicate(b"done\n", timeout=60)
         assert (client.returncode, out) == (7, b"done\n")
     assert wait.communicate(timeout=60) == (b"7\n8\n", b"")
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_our_clients_get_exit_codes_of_what_ends_while_the_daemon_is_away(own_host, how):
+    host = own_host
+    wherry = (sys.executable, "-m", "wherry.cli.main")
+    program = ("sh", "-c", "echo up; read line; echo $line; exit 9")
+    run = host.popen(*wherry, "run", "-i", "--rm", "--name", "gone", "busybox", *program, stdin=-1)
+    assert run.stdout.readline() == b"up\n"
+    host.docker("run", "-d", "--name", "stays", "busybox", "sleep", "1000")
+    execs = [host.popen(*wherry, "exec", "-i", "stays", *program, stdin=-1) for _ in range(2)]
+    assert [client.stdout.readline() for client in execs] == [b"up\n"] * 2
+    wait = host.popen(*wherry, "wait", "gone")
+    host.wait_until(lambda: connected(wait), "the client")
+    identifiers = json.loads(host.out("inspect", "--format", "{{json .ExecIDs}}", "stays"))
+    host.stop(how)
+    for client in (run, execs[0]):
+        client.stdin.write(b"done\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"done\n"
+    host.start()
+    for client, rest in ((run, b""), (execs[0], b""), (execs[1], b"done\n")):
+        out, _ = client.communicate(rest, timeout=30)
+        assert (client.returncode, out) == (9, rest)
+    assert wait.communicate(timeout=30) == (b"9\n", b"")
+    for identifier in identifiers:
+        status, told = host.api("GET", f"/exec/{identifier}/json")
+        assert (status, told["Running"], told["ExitCode"]) == (200, False, 9)
+        assert told["ProcessConfig"]["entrypoint"] == "sh"
 
 
 def test_a_monitor_that_dies_takes_its_container_with_it_and_is_noticed(own_host):

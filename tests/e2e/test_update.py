@@ -123,11 +123,17 @@ def test_two_ways_to_say_it(host, sleeper, first, then, text):
 
 def test_what_the_kernel_refuses_changes_nothing(host, sleeper):
     before = host.inspect(sleeper)["HostConfig"]
-    answer = host.docker("update", "--cpu-shares", "1", "--pids-limit", "5", sleeper, check=False)
+    kernel = files(host, sleeper)
+    period = kernel("cpu/cpu.cfs_period_us", "cpu.max")
+    # The kernel takes 2 for 1, which is no success.
+    flags = ("--cpu-period", "50000", "--cpu-shares", "1", "--pids-limit", "5")
+    answer = host.docker("update", *flags, sleeper, check=False)
     if answer.returncode == 0:
         pytest.skip("cgroup v2 takes every weight")
     assert "the minimum allowed cpu-shares is 2" in answer.stderr
     assert host.inspect(sleeper)["HostConfig"] == before
+    assert kernel("cpu/cpu.cfs_period_us", "cpu.max") == period
+    assert kernel("cpu/cpu.shares", "cpu.weight") == "1024"
 
 
 def test_the_restart_policy_is_the_new_one(host, name):

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from tests.engine.enginelab import Lab, scenario
-from wherry.engine import stop
+from wherry.engine import launch, restarts, start, stop
+from wherry.errors import NotModified
 
 
 def reason(d, ref: str) -> str:
@@ -68,6 +69,71 @@ async def test_a_restart_by_request_counts_from_zero(lab: Lab) -> None:
         await stop.restart(d.engine, ref, timeout=0)
         await d.until(lambda: entry.status == "exited" and entry.record.restart_count == 1)
         assert reason(d, ref) == "exited"
+        await d.clean()
+
+
+@pytest.mark.parametrize("how", ["start", "restart", "health", "policy"])
+@pytest.mark.parametrize("end", ["stop", "kill"])
+@scenario
+async def test_what_is_being_started_is_ended(lab: Lab, how: str, end: str) -> None:
+    """A request to end that comes in the midst of a start is for what comes of it."""
+    reached, gate = asyncio.Event(), asyncio.Event()
+
+    async def held_launch(engine, entry) -> None:
+        reached.set()
+        await gate.wait()
+        await launch.launch(engine, entry)
+
+    async def begin(d, ref: str) -> None:
+        if how == "start":
+            await start.start(d.engine, ref)
+        elif how == "restart":
+            await stop.restart(d.engine, ref, timeout=0)
+        elif how == "health":
+            await stop.when_unhealthy(d.engine, d.entry(ref))
+        else:
+            os.kill(d.entry(ref).record.state.pid, signal.SIGKILL)
+
+    async with lab.daemon() as d:
+        await d.image()
+        policy = {"Name": "always"} if how == "policy" else {"Name": "no"}
+        fields = {"RestartPolicy": policy, "HealthcheckOnFailureAction": "restart", "StopTimeout": 0}
+        ref = await d.create("sleep", "1000", **fields)
+        if how != "start":
+            await d.start(ref)
+        start.launch = restarts.launch = held_launch  # in a process of its own
+        beginning = asyncio.create_task(begin(d, ref))
+        await reached.wait()
+        asked = stop.stop(d.engine, ref, timeout=0) if end == "stop" else stop.kill(d.engine, ref)
+        ending = asyncio.create_task(asked)
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(beginning, ending)
+        await d.engine.settle()
+        assert d.entry(ref).status == "exited"
+        with pytest.raises(NotModified):
+            await stop.stop(d.engine, ref)
+        await d.clean()
+
+
+@scenario
+async def test_a_restart_for_health_is_called_off_between_stop_and_start(lab: Lab) -> None:
+    async with lab.daemon() as d:
+        await d.image()
+        ref = await d.run("sleep", "1000", HealthcheckOnFailureAction="restart", StopTimeout=0)
+        entry = d.entry(ref)
+        stop_to_restart = stop._stop_to_restart
+        asked = []
+
+        async def stopped_meanwhile(*arguments) -> None:
+            await stop_to_restart(*arguments)
+            asked.append(asyncio.create_task(stop.stop(d.engine, ref)))
+            await asyncio.sleep(0)
+
+        stop._stop_to_restart = stopped_meanwhile  # in a process of its own
+        await stop.when_unhealthy(d.engine, entry)
+        assert await asked[0] == ""
+        assert entry.status == "exited"
         await d.clean()
 
 

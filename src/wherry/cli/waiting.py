@@ -8,7 +8,12 @@ from wherry.client.errors import APIError, ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
     from wherry.client.engine import Engine
+
+    T = TypeVar("T")
 
 PATIENCE_S = 30.0
 """How long the daemon may be away."""
@@ -20,18 +25,23 @@ def wait_again(engine: Engine, container: str, condition: str) -> bytes:
     meanwhile, so the next one is not waited for: only "removed" is kept of `condition`. Raises ClientError, when the
     daemon has not come back for long or does not know the container any more."""
     query = {"condition": condition} if condition == "removed" else None
+    while True:
+        response = patiently(lambda: engine.request("POST", f"/containers/{container}/wait", query))
+        try:
+            return response.read()
+        except ClientError:  # away once more
+            time.sleep(_PAUSE_S)
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """The result of `ask()`, which is tried again for as long as the daemon may be away. Raises ClientError."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            response = engine.request("POST", f"/containers/{container}/wait", query)
+            return ask()
         except APIError:
             raise
         except ClientError:
             if time.monotonic() > deadline:
                 raise
-        else:
-            try:
-                return response.read()
-            except ClientError:  # away once more
-                deadline = time.monotonic() + PATIENCE_S
         time.sleep(_PAUSE_S)

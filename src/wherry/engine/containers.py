@@ -6,7 +6,10 @@ what lives only as long as the daemon: the lock, the connection to the monitor, 
 
 import asyncio
 import re
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -109,7 +112,17 @@ MIGRATIONS = (
     );
     CREATE TABLE engine (key TEXT PRIMARY KEY, value TEXT NOT NULL)
     """,
+    """
+    CREATE TABLE last_exits (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL, name TEXT NOT NULL, exit_code INTEGER NOT NULL, at REAL NOT NULL
+    )
+    """,
 )
+
+REMEMBER_S = 300.0
+"""How long the exit code of a container that removed itself can still be asked for."""
+REMEMBER = 1000
+"""Of how many of them at most."""
 
 _VALID_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _encode = msgspec.json.Encoder().encode
@@ -146,6 +159,7 @@ class Entry:
         "requests",
         "restart_task",
         "restarts_by_request",
+        "starters",
         "stay_down",
         "stops",
         "unmounting",
@@ -178,6 +192,8 @@ class Entry:
         """How often its end has been asked for since it was last started by request."""
         self.restarts_by_request = 0
         """How many requests to restart it wait for its end."""
+        self.starters: set[asyncio.Future[None]] = set()
+        """The ends of the starts that are under way, or about to be."""
         self.stops = 0
         """How many requests to stop wait for the end: each is an event of its own."""
         self.unsaved = False
@@ -203,6 +219,25 @@ class Entry:
         if isinstance(found, Refusal):
             raise found.error(found.text.format(id=self.id, ref=ref or self.record.name))
         return found
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """While somebody starts the container, or stops it to start it again."""
+        over = asyncio.get_running_loop().create_future()
+        self.starters.add(over)
+        try:
+            yield
+        finally:
+            self.starters.discard(over)
+            over.set_result(None)
+
+    async def started(self) -> bool:
+        """Wait for a start that is under way: what is asked for meanwhile is for what comes of it. Whether there was
+        one."""
+        if self.status in ("running", "paused", "restarting") or not self.starters:
+            return False
+        await asyncio.wait(self.starters)
+        return True
 
     def wait(self, *, removal: bool) -> "asyncio.Future[tuple[int, str | None]]":
         """A future for the next exit, or for the removal."""
@@ -323,9 +358,21 @@ class ContainerStore:
 
     def forget(self, entry: Entry) -> None:
         """Delete the row and free the name. The row says "removing", durably: if it came back, it would go again."""
-        self._db.execute("DELETE FROM containers WHERE id = ?", (entry.id,), durable=False)
+        with self._db.transaction(durable=False) as tx:
+            tx.execute("DELETE FROM containers WHERE id = ?", (entry.id,))
+            if entry.record.host_config.AutoRemove and entry.record.started_before:
+                _remember_exit(tx, entry.record)
         self._entries.pop(entry.id, None)
         self.release_name(entry.record.name, entry.id)
+
+    def last_exit(self, ref: str) -> int | None:
+        """The exit code of a container that ended and was removed with it (`--rm`) some minutes ago at most, by full id
+        or name; None when there was none. A restart of the daemon cuts off those who wait for it: they ask again."""
+        row = self._db.one(
+            "SELECT exit_code FROM last_exits WHERE (id = ? OR name = ?) AND at > ? ORDER BY number DESC LIMIT 1",
+            (ref, ref.removeprefix("/"), time.time() - REMEMBER_S),
+        )
+        return None if row is None else int(str(row[0]))
 
     def using_image(self, image_id: str) -> list[Entry]:
         """The containers made from an image."""
@@ -337,6 +384,12 @@ class ContainerStore:
 
     def find(self, predicate: Callable[[Container], bool]) -> list[Entry]:
         return [entry for entry in self if predicate(entry.record)]
+
+
+def _remember_exit(tx: sqlite3.Connection, record: Container) -> None:
+    row = (record.id, record.name, record.state.exit_code, time.time())
+    number = tx.execute("INSERT INTO last_exits (id, name, exit_code, at) VALUES (?, ?, ?, ?)", row).lastrowid or 0
+    tx.execute("DELETE FROM last_exits WHERE number <= ?", (number - REMEMBER,))
 
 
 def meta_document(record: Container) -> bytes:

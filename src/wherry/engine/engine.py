@@ -19,7 +19,7 @@ from wherry.engine import exits, health, host_limits, restore, specs, stop, stor
 from wherry.engine.config import EngineConfig
 from wherry.engine.containers import ContainerStore, Entry
 from wherry.engine.events import EventBus
-from wherry.engine.exec import ExecStore
+from wherry.engine.exec_store import ExecStore
 from wherry.engine.model import Container
 from wherry.engine.oci import cgroup_path
 from wherry.engine.volumes import VolumeStore
@@ -63,7 +63,7 @@ class Engine:
         self.events = EventBus()
         self.containers = ContainerStore(db)
         self.volumes = VolumeStore(db, paths)
-        self.execs = ExecStore()
+        self.execs = ExecStore(paths)
         self.boot_id = restore.read_boot_id()
         self.host = specs.host_facts(config.seccomp_profile)
         self.cgroup_version = 2 if host_hierarchies().unified else 1

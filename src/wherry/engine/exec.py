@@ -1,10 +1,9 @@
-"""Exec: another process in a running container. Records are kept in memory, for a while after the process ended."""
+"""Exec: another process in a running container."""
 
-import asyncio
 import logging
 import os
 import secrets
-import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wherry.engine import detach_keys, specs
@@ -26,54 +25,6 @@ log = logging.getLogger("wherry.engine")
 PREFIX = "OCI runtime exec failed: exec failed: unable to start container process: "
 PROBE = "probe-"
 """What the monitor's name of a health probe begins with: a new daemon finds those that an earlier one left."""
-KEEP_S = 300.0
-"""How long the record of an ended exec can still be inspected."""
-
-
-class ExecStore:
-    """The exec records, oldest first."""
-
-    def __init__(self) -> None:
-        self._records: dict[str, ExecRecord] = {}
-        self._ended: dict[str, float] = {}
-        self._ends: dict[str, asyncio.Future[int]] = {}
-
-    def add(self, record: ExecRecord) -> None:
-        self._purge()
-        self._records[record.id] = record
-
-    def get(self, exec_id: str) -> ExecRecord:
-        record = self._records.get(exec_id)
-        if record is None:
-            raise NotFound(f"No such exec instance: {exec_id}")
-        return record
-
-    def find(self, exec_id: str) -> ExecRecord | None:
-        return self._records.get(exec_id)
-
-    def end_of(self, exec_id: str) -> "asyncio.Future[int]":
-        """A future for the exit code of an exec that has not ended."""
-        return self._ends.setdefault(exec_id, asyncio.get_running_loop().create_future())
-
-    def ended(self, exec_id: str) -> None:
-        """Note the end; the record can be inspected for a while yet."""
-        self._ended[exec_id] = time.monotonic()
-        waiting = self._ends.pop(exec_id, None)
-        if waiting is not None and not waiting.done():
-            code = self._records[exec_id].exit_code
-            waiting.set_result(137 if code is None else code)
-
-    def drop(self, exec_id: str) -> None:
-        self._records.pop(exec_id, None)
-        self._ended.pop(exec_id, None)
-
-    def _purge(self) -> None:
-        oldest = time.monotonic() - KEEP_S
-        while self._ended:
-            exec_id, at = next(iter(self._ended.items()))
-            if at > oldest:
-                return
-            self.drop(exec_id)
 
 
 async def create_exec(engine: "Engine", ref: str, config: ExecConfig) -> str:
@@ -89,7 +40,9 @@ async def create_exec(engine: "Engine", ref: str, config: ExecConfig) -> str:
         raise Internal(f"Invalid escape keys ({config.DetachKeys}) provided") from None
     if config.User:
         await engine.run_blocking(_check_user, entry.record.state.pid, config.User)
-    return prepare(engine, entry, config).id
+    record = prepare(engine, entry, config)
+    engine.execs.keep(record)
+    return record.id
 
 
 def prepare(engine: "Engine", entry: Entry, config: ExecConfig) -> ExecRecord:
@@ -199,6 +152,8 @@ async def run(
             seccomp_filter=None,
             console_size=list(size) if size and size[0] and size[1] else None,
         )
+        hit("engine.exec.after_spawn")
+        engine.execs.save(record)
     except WherryError as error:
         raise _failed(engine, entry, record, error) from error
     except ConnectionError as error:
@@ -233,6 +188,7 @@ def _ended(engine: "Engine", entry: Entry, record: ExecRecord, exit_code: int) -
 def _close(engine: "Engine", entry: Entry, record: ExecRecord, exit_code: int) -> None:
     """Close the books on an exec. One that never ran does not die: there is no event of it."""
     record.running, record.exit_code = False, exit_code
+    engine.execs.save(record)
     engine.execs.ended(record.id)
     if record.id in entry.exec_ids:
         entry.exec_ids.remove(record.id)
@@ -247,6 +203,30 @@ def container_ended(engine: "Engine", entry: Entry) -> None:
         elif record is not None:
             engine.execs.ended(exec_id)
     entry.exec_ids.clear()
+
+
+def load(engine: "Engine") -> None:
+    """At start: the execs an earlier daemon knew, with those of their containers that are there."""
+    for record in engine.execs.load():
+        entry = engine.containers.get(record.container_id)
+        if entry is None:
+            engine.execs.drop(record.id)
+        elif record.exit_code is None:
+            entry.exec_ids.append(record.id)
+
+
+def taken_back(engine: "Engine", entry: Entry, running: dict[str, int], exits: Mapping[str, int]) -> None:
+    """At start: what the monitor knows of the container's execs, the pids of those that run and the exit codes of those
+    that ended unheard."""
+    for exec_id in tuple(entry.exec_ids):
+        record = engine.execs.get(exec_id)
+        if exec_id in running:
+            record.started = record.running = True
+            record.pid = running[exec_id]
+        elif exec_id in exits:
+            finished(engine, entry, exec_id, exits[exec_id])
+        elif record.running:
+            _ended(engine, entry, record, 137)
 
 
 def find_exec(engine: "Engine", exec_id: str) -> ExecRecord:

@@ -8,7 +8,8 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.engine import attach, exec, health, removal, restarts
@@ -40,6 +41,8 @@ class Exit(NamedTuple):
     signal: int = 0
     lost: str = ""
     """Why nobody saw the end, where that is no error of the container's."""
+    execs: Mapping[str, int] = MappingProxyType({})
+    """The exit codes of execs that ended before, as far as nobody was told of them."""
 
 
 def handler(engine: "Engine", entry: Entry) -> Callable[[Monitor, dict[str, Any]], None]:
@@ -112,10 +115,11 @@ def recorded_exit(engine: "Engine", container_id: str) -> Exit | None:
             started_at=int(record.get("started_at") or 0),
             pid=int(record.get("pid") or 0),
             signal=int(record.get("signal") or 0),
+            execs={str(name): int(code) for name, code in (record.get("execs") or {}).items()},
         )
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.error("the exit record of container %s cannot be read: %s", container_id, error)
         return None
 

@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from wherry.engine import boot, health, removal, reserve, storage, update
+from wherry.engine import boot, exec, health, removal, reserve, storage, update
 from wherry.engine.containers import Entry
 from wherry.engine.exec import PROBE
 from wherry.engine.exits import KILLED, Exit, apply_exit, handler, recorded_exit
@@ -52,6 +52,7 @@ async def prepare(engine: "Engine") -> None:
     await engine.run_blocking(reserve.keep, engine.paths)
     for problem in engine.containers.load():
         log.error("%s; it is left alone", problem)
+    exec.load(engine)
 
 
 def _forget_other_boot(engine: "Engine") -> None:
@@ -61,8 +62,9 @@ def _forget_other_boot(engine: "Engine") -> None:
     except FileNotFoundError:
         boot = ""
     if boot != read_boot_id():
-        for name in os.listdir(paths.exec_containers):
-            _discard(paths.exec_containers / name)
+        for directory in (paths.exec_containers, paths.execs):
+            for name in os.listdir(directory):
+                _discard(directory / name)
         write_file(paths.boot_id, f"{read_boot_id()}\n".encode(), durable=False)
     _claim_exec_root(paths)
     for name in os.listdir(paths.tmp):
@@ -121,6 +123,8 @@ async def _restore_entry(engine: "Engine", entry: Entry) -> None:
         return
     found = await engine.run_blocking(recorded_exit, engine, entry.id)
     was_running = state.status in ("running", "paused")
+    if found is not None:
+        exec.taken_back(engine, entry, {}, found.execs)
     if found is not None and found.time != state.finished_at and (was_running or found.started_at > state.started_at):
         state.started_at = found.started_at or state.started_at
         record.started_before = True
@@ -204,6 +208,8 @@ async def _adopt(engine: "Engine", entry: Entry, monitor: Monitor, status: dict[
     state.pid = int(status["pid"])
     state.exit_code, state.error = 0, ""
     record.started_before, record.boot_id = True, engine.boot_id
+    running = {str(process["id"]): int(process["pid"]) for process in status["execs"]}
+    exec.taken_back(engine, entry, running, status.get("exec_exits") or {})
     endpoint = await engine.run_blocking(engine.network.endpoint, record.id)
     if endpoint is not None:
         apply_endpoint(record, endpoint)

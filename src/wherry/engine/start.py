@@ -21,8 +21,9 @@ async def start(engine: "Engine", ref: str, *, detach_keys: str | None = None) -
 
 
 async def _start(engine: "Engine", entry: Entry, ref: str) -> None:
-    async with entry.lock:
-        await start_locked(engine, entry, ref)
+    with entry.starting():
+        async with entry.lock:
+            await start_locked(engine, entry, ref)
 
 
 async def start_locked(engine: "Engine", entry: Entry, ref: str | None = None) -> None:

@@ -50,6 +50,8 @@ async def stop(
     """
     entry = engine.containers.lookup(ref)
     entry.requests += 1
+    if await entry.started() and entry.status == "exited":
+        return ""  # it was to be started again for its health: not any more
     entry.check("stop", ref)
     number = _number(entry, signal, f"cannot stop container: {ref}")
     return await engine.to_the_end(_stop(engine, entry, timeout, number, "stop"))
@@ -199,6 +201,7 @@ async def kill(engine: "Engine", ref: str, signal: str | None = None) -> None:
     except InvalidArgument as error:
         raise InvalidArgument(f"cannot kill container: {ref}: {error}") from None
     entry.requests += _meant_to_end(entry, number)
+    await entry.started()
     entry.check("kill", ref)
     await engine.to_the_end(_kill_by_request(engine, entry, number, f"kill: {signal_name(number)}"))
 
@@ -266,6 +269,17 @@ async def _restart(
     reason: str,
     still_wanted: Callable[[], bool] = lambda: True,
 ) -> None:
+    with entry.starting():
+        await _stop_to_restart(engine, entry, grace_s, number, reason)
+        async with entry.lock:
+            if not still_wanted():
+                return
+            if entry.status not in ("running", "paused"):
+                await start_locked(engine, entry)
+    engine.publish(entry.record, "restart")
+
+
+async def _stop_to_restart(engine: "Engine", entry: Entry, grace_s: int | None, number: int, reason: str) -> None:
     entry.restarts_by_request += 1
     try:
         entry.check("stop")
@@ -274,12 +288,6 @@ async def _restart(
         pass
     finally:
         entry.restarts_by_request -= 1
-    async with entry.lock:
-        if not still_wanted():
-            return
-        if entry.status not in ("running", "paused"):
-            await start_locked(engine, entry)
-    engine.publish(entry.record, "restart")
 
 
 async def pause(engine: "Engine", ref: str) -> None:

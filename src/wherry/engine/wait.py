@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from wherry.engine.containers import Entry
-from wherry.errors import InvalidArgument
+from wherry.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -13,9 +13,9 @@ CONDITIONS = ("not-running", "next-exit", "removed")
 
 
 class Waiter:
-    """A registered wait; `await result()` once."""
+    """A registered wait; `await result()` once. `entry` is None when the container is gone already."""
 
-    def __init__(self, entry: Entry, future: "asyncio.Future[tuple[int, str | None]]") -> None:
+    def __init__(self, entry: Entry | None, future: "asyncio.Future[tuple[int, str | None]]") -> None:
         self._entry = entry
         self._future = future
 
@@ -25,20 +25,31 @@ class Waiter:
 
     def cancel(self) -> None:
         """The client went away."""
-        self._entry.forget_wait(self._future)
+        if self._entry is not None:
+            self._entry.forget_wait(self._future)
 
 
 async def wait(engine: "Engine", ref: str, condition: str = "not-running") -> Waiter:
-    """Register a wait for `not-running` (at once when it does not run), `next-exit`, or `removed`.
+    """Register a wait for `not-running` (at once when it does not run), `next-exit`, or `removed`. A container that was
+    removed with its end is remembered for some minutes, by full id or name.
 
     Raises `NotFound`, or `InvalidArgument` for another condition. POST /containers/{id}/wait.
     """
     if condition not in ("", *CONDITIONS):
         raise InvalidArgument(f'invalid condition: "{condition}"')
-    entry = engine.containers.lookup(ref)
+    try:
+        entry = engine.containers.lookup(ref)
+    except NotFound:
+        code = engine.containers.last_exit(ref) if condition != "next-exit" else None
+        if code is None:
+            raise
+        return Waiter(None, _settled(code))
     if condition in ("", "not-running") and entry.status not in ("running", "paused", "restarting"):
-        future = asyncio.get_running_loop().create_future()
-        future.set_result((entry.record.state.exit_code, None))
-    else:
-        future = entry.wait(removal=condition == "removed")
-    return Waiter(entry, future)
+        return Waiter(entry, _settled(entry.record.state.exit_code))
+    return Waiter(entry, entry.wait(removal=condition == "removed"))
+
+
+def _settled(code: int) -> "asyncio.Future[tuple[int, str | None]]":
+    future = asyncio.get_running_loop().create_future()
+    future.set_result((code, None))
+    return future

@@ -27,6 +27,7 @@ EXEC ROOT (/run/wherry, 0700)                     gone at reboot
 ├── boot_id                  of the boot that made this tree: another one means all of it is stale
 ├── data_root                of the engine whose containers these are
 ├── spawner.log              stderr of spawner and monitors: empty unless something is wrong
+├── execs/<id>               the records of execs, for a daemon that comes back
 ├── netns/<id>               pins of the containers' network namespaces (nsfs bind mounts)
 └── containers/<id>/
     ├── rootfs               the mount point of the root file system, seen only in the container's mount namespace
@@ -64,6 +65,7 @@ class Paths:
             (self.tmp, 0o700),
             (self.netns, 0o700),
             (self.exec_containers, 0o700),
+            (self.execs, 0o700),
         ):
             os.makedirs(path, mode=mode, exist_ok=True)
             os.chmod(path, mode)
@@ -170,6 +172,13 @@ class Paths:
     @property
     def spawner_log(self) -> Path:
         return self.exec_root / "spawner.log"
+
+    @property
+    def execs(self) -> Path:
+        return self.exec_root / "execs"
+
+    def exec_record(self, exec_id: str) -> Path:
+        return self.execs / exec_id
 
     @property
     def netns(self) -> Path:

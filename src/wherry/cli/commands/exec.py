@@ -9,6 +9,7 @@ from wherry.cli.errors import StatusError
 from wherry.cli.flags import Flag, lazy
 from wherry.cli.session import terminal_size
 from wherry.client.engine import quote
+from wherry.client.errors import APIError, ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,8 +68,24 @@ def _run(session: Session, parsed: Parsed) -> int:
         interaction.follow_size()
         if interaction.relay():
             raise StatusError("read escape sequence")
-    code: int = session.engine.json("GET", f"/exec/{identifier}/json").get("ExitCode") or 0
-    return code
+    return _exit_code(session, identifier)
+
+
+def _exit_code(session: Session, identifier: str) -> int:
+    """Of the exec that has ended. The daemon may be away just now: the process did not need it."""
+
+    def ask() -> int:
+        code: int = session.engine.json("GET", f"/exec/{identifier}/json").get("ExitCode") or 0
+        return code
+
+    try:
+        return ask()
+    except APIError:
+        raise
+    except ClientError:
+        from wherry.cli.waiting import patiently
+
+        return patiently(ask)
 
 
 def _load_interaction() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wherry.linux import cgroupfs
+from wherry.runtime.cgroups.undo import Undo
 
 
 class Cgroup:
@@ -36,7 +37,20 @@ class Cgroup:
         raise NotImplementedError
 
     def update(self, resources: dict[str, Any]) -> list[str]:
-        """Change limits of the running container: only what is named. Returns warnings."""
+        """Change limits of the running container: only what is named. Returns warnings. When one is refused, none has
+        changed."""
+        before = Undo(self.limit_directories(), resources.get("unified") or ())
+        try:
+            return self._update(resources)
+        except BaseException:
+            before.restore()
+            raise
+
+    def limit_directories(self) -> list[str]:
+        """Where the limits are."""
+        raise NotImplementedError
+
+    def _update(self, resources: dict[str, Any]) -> list[str]:
         raise NotImplementedError
 
     def freeze(self) -> None:

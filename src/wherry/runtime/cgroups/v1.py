@@ -78,7 +78,10 @@ class LegacyCgroup(Cgroup):
     def clone_fd(self) -> int:
         return -1
 
-    def update(self, resources: dict[str, Any]) -> list[str]:
+    def limit_directories(self) -> list[str]:
+        return [*(point + self.path for point in self._points), *([self._unified] if self._unified else [])]
+
+    def _update(self, resources: dict[str, Any]) -> list[str]:
         warnings = self._apply(resources)
         if (resources.get("memory") or {}).get("disableOOMKiller") is False:
             cgroupfs.write(self._directory("memory", "OOM killer"), "memory.oom_control", 0)

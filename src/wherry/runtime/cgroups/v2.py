@@ -45,7 +45,10 @@ class UnifiedCgroup(Cgroup):
     def clone_fd(self) -> int:
         return os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def update(self, resources: dict[str, Any]) -> list[str]:
+    def limit_directories(self) -> list[str]:
+        return [self.directory]
+
+    def _update(self, resources: dict[str, Any]) -> list[str]:
         warnings = self._apply(resources)
         if resources.get("devices"):
             warnings += self._apply_devices(resources["devices"])

@@ -76,7 +76,7 @@ class Control:
         self._connections: list[_Connection] = []
         self._serving: _Connection | None = None
         self._announced = 0
-        self._unanswered: dict[int, tuple[set[_Connection], int, Callable[[], None]]] = {}
+        self._unanswered: dict[int, _Unanswered] = {}
 
     @property
     def connected(self) -> bool:
@@ -109,14 +109,15 @@ class Control:
         """Serve a connection that exists already."""
         self._connections.append(_Connection(self, self._poller, sock))
 
-    def announce(self, event: dict[str, Any], then: Callable[[], None] | None = None) -> None:
-        """Tell all connections; call `then` when all have acknowledged, are gone, or took too long."""
+    def announce(self, event: dict[str, Any], then: Callable[[bool], None] | None = None) -> None:
+        """Tell all connections; call `then` when all have acknowledged, are gone, or took too long: with whether
+        anybody has."""
         self._announced += 1
         number = self._announced
         payload = protocol.encode({**event, "number": number})
         if then is not None:
             timer = self._poller.after(_ACK_S, lambda: self._settle(number))
-            self._unanswered[number] = (set(self._connections), timer, then)
+            self._unanswered[number] = _Unanswered(set(self._connections), timer, then)
         for connection in tuple(self._connections):
             connection.send(payload)
         self._settle_if_answered(number)
@@ -160,7 +161,7 @@ class Control:
         if connection.undo is not None:
             connection.undo()
         for number in tuple(self._unanswered):
-            self._unanswered[number][0].discard(connection)
+            self._unanswered[number].by.discard(connection)
             self._settle_if_answered(number)
 
     def _accept(self, _: int) -> None:
@@ -177,18 +178,29 @@ class Control:
 
     def _acknowledged(self, connection: "_Connection", number: object) -> None:
         if isinstance(number, int) and number in self._unanswered:
-            self._unanswered[number][0].discard(connection)
+            self._unanswered[number].heard = True
+            self._unanswered[number].by.discard(connection)
             self._settle_if_answered(number)
 
     def _settle_if_answered(self, number: int) -> None:
-        if number in self._unanswered and not self._unanswered[number][0]:
+        if number in self._unanswered and not self._unanswered[number].by:
             self._settle(number)
 
     def _settle(self, number: int) -> None:
         waiting = self._unanswered.pop(number, None)
         if waiting:
-            self._poller.cancel(waiting[1])
-            waiting[2]()
+            self._poller.cancel(waiting.timer)
+            waiting.then(waiting.heard)
+
+
+class _Unanswered:
+    """An event that connections have yet to acknowledge: by whom, and what follows."""
+
+    def __init__(self, by: "set[_Connection]", timer: int, then: Callable[[bool], None]) -> None:
+        self.by = by
+        self.timer = timer
+        self.then = then
+        self.heard = False
 
 
 class _Connection:

@@ -1,7 +1,8 @@
 """The supervisor of one container: creates it, serves requests, reaps, records its end.
 
     requests (protocol.py)             result
-    status, hello                      {"status", "id", "monitor_pid", "pid", "started_at", "execs": [{"id", "pid"}]}
+    status, hello                      {"status", "id", "monitor_pid", "pid", "started_at", "execs": [{"id", "pid"}],
+                                       "exec_exits": {id: code}, of those that nobody was told of}
     start                              null
     signal {sig, exec_id?}             null
     resize {height, width, exec_id?}   null
@@ -47,6 +48,7 @@ from wherry.runtime.monitor.record import exit_of, write_record
 from wherry.runtime.monitor.stdio import Pipes
 
 _OOM_SETTLES_S = 0.2
+_EXEC_EXITS = 256
 _LOST = 137  # the exit code when the monitor fails and takes the container with it
 
 
@@ -73,6 +75,7 @@ class Supervisor:
         self._forgotten = False
         self._over = False
         self._end: dict[str, Any] = {}  # how init ended
+        self._exec_exits: dict[str, int] = {}  # not acknowledged yet
         self._recorded = False
         self._ooms = 0
         self._oom_told = False
@@ -183,6 +186,7 @@ class Supervisor:
             "pid": self._job.pid,
             "started_at": self._started_at,
             "execs": [{"id": job.exec_id, "pid": job.pid} for job in self._jobs.values() if job.exec_id],
+            "exec_exits": self._exec_exits,
             **self._end,
         }
 
@@ -368,9 +372,22 @@ class Supervisor:
                 job.end_clients()
 
         code, number = exit_of(status)
+        self._note_exec_exit(job.exec_id, code)
+
+        def told(heard: bool) -> None:
+            if heard:
+                self._exec_exits.pop(job.exec_id, None)
+            done("daemon")
+
         event = {"event": "exec_exit", "exec_id": job.exec_id, "exit_code": code, "signal": number}
-        self._control.announce({**event, "time": time.time_ns()}, lambda: done("daemon"))
+        self._control.announce({**event, "time": time.time_ns()}, told)
         job.process_ended(lambda: done("output"))
+
+    def _note_exec_exit(self, exec_id: str, code: int) -> None:
+        """Keep the exit code of an exec until somebody has heard it; of the last ones, if nobody ever does."""
+        self._exec_exits[exec_id] = code
+        if len(self._exec_exits) > _EXEC_EXITS:
+            del self._exec_exits[next(iter(self._exec_exits))]
 
     def _init_ended(self, job: Job, status: int) -> None:
         finished_at = time.time_ns()
@@ -404,10 +421,13 @@ class Supervisor:
             self._attempt(self._cgroup().remove)
         self._control.stop_listening()
         event = {"event": "exit", **{name: end[name] for name in ("exit_code", "signal", "oom_killed")}}
-        self._control.announce({**event, "time": end["finished_at"], "mounted": self._mounts >= 0}, self._leave)
+        self._control.announce(
+            {**event, "time": end["finished_at"], "mounted": self._mounts >= 0}, lambda _: self._leave()
+        )
 
     def _record(self, end: dict[str, Any]) -> None:
-        write_record(self._record_path, {**end, "pid": self._job.pid, "started_at": self._started_at})
+        record = {**end, "pid": self._job.pid, "started_at": self._started_at}
+        write_record(self._record_path, {**record, "execs": self._exec_exits} if self._exec_exits else record)
 
     def _leave(self) -> None:
         for job in self._every_job():
