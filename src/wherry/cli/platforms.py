@@ -100,6 +100,6 @@ def as_json(text: str) -> str:
     return dumps(platform)
 
 
-def as_query(texts: list[str]) -> str:
-    """Several platforms for one query parameter."""
-    return "[" + ",".join(as_json(text) for text in texts) + "]"
+def as_query(name: str, texts: list[str]) -> list[tuple[str, str]]:
+    """Several platforms, each perhaps several with commas between, as the query parameters `name`."""
+    return [(name, as_json(text)) for several in texts for text in several.split(",")]

@@ -117,6 +117,10 @@ COMMANDS = (
     Entry("image prune", "prune", "image", "Remove unused images"),
     Entry("image rm", "images", "rmi", "Remove one or more images", "image rm, image remove, rmi"),
     Entry(
+        "image save", "save", "save", "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        "image save, save",
+    ),
+    Entry(
         "image tag", "images", "tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "image tag, tag"
     ),
     Entry("network inspect", "inspect", "network", "Display detailed information on one or more networks"),

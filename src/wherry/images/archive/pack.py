@@ -10,6 +10,7 @@ times are in whole seconds: both as Docker.
 import errno
 import os
 import stat
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from wherry.images.archive import headers, writer
@@ -20,6 +21,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CAPABILITY = "security.capability"
 _HELD_DIRECTORIES = 64
 _SMALL = 64 << 10
+_READ = 1 << 20
 _NS = 10**9
 _GONE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EACCES, errno.ESTALE)
 _KINDS = {
@@ -42,6 +44,20 @@ class Sink(Protocol):
     def send_file(self, fd: int, count: int, /) -> int:
         """Take up to `count` bytes from a file's beginning; how many there were."""
         ...
+
+
+class FunctionSink:
+    """A sink that hands everything to one function."""
+
+    def __init__(self, append: Callable[[bytes], object]) -> None:
+        self.write = append
+
+    def send_file(self, fd: int, count: int, /) -> int:
+        left = count
+        while left and (data := os.read(fd, min(left, _READ))):
+            self.write(data)
+            left -= len(data)
+        return count - left
 
 
 class _Level(NamedTuple):
