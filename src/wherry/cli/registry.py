@@ -105,6 +105,9 @@ COMMANDS = (
     Entry("context show", "context", "show", "Print the name of the current context"),
     Entry("context update", "context", "update", "Update a context"),
     Entry("context use", "context", "use", "Set the current docker context"),
+    Entry("image bootstrap", "bootstrap", "bootstrap", "Make a distribution's base image of its packages"),
+    Entry("image diff", "image_files", "diff", "Show the paths that differ between two images"),
+    Entry("image flatten", "image_files", "flatten", "Make an image of one layer with the files of another"),
     Entry("image from-host", "from_host", "from-host", "Make an image out of programs of this host"),
     Entry("image history", "history", "history", "Show the history of an image", "image history, history"),
     Entry(
@@ -123,6 +126,7 @@ COMMANDS = (
     Entry(
         "image tag", "images", "tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "image tag, tag"
     ),
+    Entry("image tree", "image_files", "tree", "Show the layers of images and who shares them"),
     Entry("network inspect", "inspect", "network", "Display detailed information on one or more networks"),
     Entry("network ls", "network", "ls", "List networks", "network ls, network list"),
     Entry("network prune", "prune", "network", "Remove all unused networks"),

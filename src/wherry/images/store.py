@@ -356,6 +356,30 @@ class ImageStore:
             self._add(incoming, [image], touch=True)
         return _sha256(data)
 
+    def flatten(
+        self, image: Image, pack: Callable[[Callable[[bytes | memoryview], None]], None], *, reference: str = ""
+    ) -> str:
+        """Make an image of one layer, which `pack(append)` hands in, and of all that `image` says of itself but its
+        history; returns its id. Equal files give an equal image. `reference` is the name it gets ("" for none). Raises
+        as `load`."""
+        name = parse_tag_target(reference) if reference else None
+        document = oci.decode(self._content.read(image.id, oci.CONFIG_MAX), dict[str, Any], "image config")
+        step = oci.History(created=image.created or None, created_by="wherry image flatten", comment=f"of {image.id}")
+        with _host_errors(self._paths.data_root), self._leased(), self._incoming() as incoming:
+            layer = incoming.layer(pack)
+            row = layer.row()
+            document |= {"rootfs": oci.RootFS([row.diff_id]), "history": [step]}
+            data = msgspec.json.encode(document)
+            manifest, media_type = make_manifest(data, [layer.descriptor()])
+            flat = NewImage(_sha256(data), data, manifest, media_type, [row], [name] if name else [])
+            self._add(incoming, [flat], touch=True)
+        return flat.id
+
+    def layers(self) -> builtins.list[tuple[Image, builtins.list[records.LayerRow]]]:
+        """All images with their layers, lowest first; the newest image first."""
+        images = sorted(self._records.images(), key=lambda image: -image.created_ns)
+        return [(image, self._records.layer_rows(image.id)) for image in images]
+
     def _layers_below(
         self, image_id: str, lease: Callable[..., None]
     ) -> tuple[Image, builtins.list[records.LayerRow], builtins.list[oci.Descriptor]]:

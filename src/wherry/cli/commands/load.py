@@ -67,12 +67,12 @@ def _load(session: Session, parsed: Parsed) -> int:
     return 0
 
 
-def send(session: Session, query: dict[str, str], body: Iterator[bytes]) -> None:
-    """Send an archive to the engine and show what it makes of it; raises StatusError."""
+def send(session: Session, query: dict[str, str], body: Iterator[bytes], *, shown: bool = True) -> None:
+    """Send an archive to the engine and show what it makes of it, if it shall be `shown`; raises StatusError."""
     response = session.engine.request(
         "POST", "/images/load", query, body, headers={"Content-Type": "application/x-tar"}
     )
-    show(response, 1)
+    show(response, 1 if shown else None)
 
 
 def _import(session: Session, parsed: Parsed) -> int:
