@@ -82,7 +82,8 @@ class ImageStore:
         self._layers = LayerStore(paths)
         self._driver: Driver = driver or OverlayDriver()
         self._lock = threading.RLock()  # held while content is published, or deleted
-        self._leases: Counter[str] = Counter()
+        self._leases: Counter[str] = Counter()  # blobs and layers that loads rely on
+        self._held: Counter[str] = Counter()  # layers, and merged copies by image, that containers have
 
     # reading
 
@@ -184,34 +185,37 @@ class ImageStore:
 
     def hold(self, image: Image) -> builtins.list[str]:
         """`lower_dirs`, which stay until `let_go` of them. Raises `NotFound` too, for an image removed meanwhile."""
+        whole = [image.id, _EMPTY_LAYER, *image.diff_ids]
         with self._lock:
             self._records.image(image.id)
-            self._leases.update(held := [image.id, _EMPTY_LAYER, *image.diff_ids])
+            self._held.update(whole)
         try:
             directories = self.lower_dirs(image)
             self.keep(directories)
         finally:
-            with self._lock:
-                self._leases.subtract(held)
+            self._unhold(whole)
         return directories
 
     def keep(self, directories: builtins.list[str]) -> None:
         """The lower directories of a container that is there: they stay until `let_go`."""
         with self._lock:
-            self._leases.update(_keys(directories))
+            self._held.update(_keys(directories))
 
     def let_go(self, directories: builtins.list[str]) -> None:
         """A container is gone: so are the layers of a removed image that only it had."""
-        keys = _keys(directories)
+        self._unhold(_keys(directories))
+
+    def _unhold(self, keys: builtins.list[str]) -> None:
         with self._lock:
-            self._leases.subtract(keys)
-            self._sweep([], keys)
-            for key in set(keys) & self._driver.keys() - set(self._records.ids()):
+            self._held.subtract(keys)
+            free = [key for key in dict.fromkeys(keys) if not self._held[key]]
+            self._sweep([], free)
+            for key in self._driver.keys().intersection(free) - set(self._records.ids()):
                 self._release(key)
         self._layers.purge()
 
     def _release(self, key: str) -> None:
-        if not self._leases[key]:
+        if not self._held[key]:
             self._driver.release(key)
 
     @property
@@ -274,16 +278,17 @@ class ImageStore:
         self._sweep([image.id, image.manifest.digest, *(row.blob for row in rows)], [row.diff_id for row in rows])
         left = {chain for other in self._records.images() for chain in records.chain_ids(other.diff_ids)}
         chains = zip(records.chain_ids(image.diff_ids), image.diff_ids, strict=True)
-        return [chain for chain, diff_id in reversed(list(chains)) if chain not in left and not self._leases[diff_id]]
+        return [chain for chain, diff_id in reversed(list(chains)) if chain not in left and not self._held[diff_id]]
 
     def _sweep(self, blobs: builtins.list[str], diff_ids: builtins.list[str]) -> None:
         """Delete those of the blobs and layers that no row names and no load relies on."""
-        needed_blobs, needed_layers = self._records.blobs(), self._records.diff_ids()
+        needed_blobs = self._records.blobs() if blobs else set()
+        needed_layers = self._records.diff_ids() if diff_ids else set()
         for digest in blobs:
             if digest not in needed_blobs and not self._leases[digest]:
                 self._content.delete(digest)
         for diff_id in diff_ids:
-            if diff_id not in needed_layers and not self._leases[diff_id]:
+            if diff_id not in needed_layers and not self._leases[diff_id] and not self._held[diff_id]:
                 self._layers.remove(diff_id)
 
     # adding
@@ -520,7 +525,7 @@ class ImageStore:
             blobs = [digest for digest in self._content.digests() if digest not in needed]
             for digest in blobs:
                 self._content.delete(digest)
-            held = {key for key, count in self._leases.items() if count}
+            held = {key for key, count in self._held.items() if count}
             trees = self._layers.collect(self._records.diff_ids() | held | {_EMPTY_LAYER})
             for key in self._driver.keys() - set(self._records.ids()):
                 self._release(key)
