@@ -41,7 +41,7 @@ OTHER_LINES = {
 }
 # What groups lack and have beyond Docker's.
 OTHER_COMMANDS = {
-    "image": {"from-host"},
+    "image": {"bootstrap", "diff", "flatten", "from-host", "tree"},
 }
 
 

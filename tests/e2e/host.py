@@ -192,6 +192,10 @@ class Host(Engine):
     def log(self) -> str:
         return (self.root / "wherryd.log").read_text()[-4000:]
 
+    def layers(self) -> list[str]:
+        """The unpacked layers on its disk."""
+        return os.listdir(self.root / "data" / "layers")
+
     # the end
 
     def leaks(self) -> list[str]:

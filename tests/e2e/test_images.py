@@ -62,6 +62,20 @@ def test_an_image_in_use_is_kept(host, image, name):
     assert "(must force) - container" in result.stderr
 
 
+def test_a_container_keeps_its_files_when_its_image_goes_by_force(own_host):
+    own_host.docker("import", "-", "e2e:gone", input=busybox_tar(), text=False)
+    own_host.docker("create", "--name", "kept", "e2e:gone", "sh", "-c", "cat /www/index.html")
+    own_host.docker("rmi", "-f", "busybox")
+    own_host.docker("rmi", "-f", "e2e:gone")
+    assert own_host.out("start", "-a", "kept") == "hello from inside"
+    own_host.stop()
+    own_host.start()
+    assert own_host.out("start", "-a", "kept") == "hello from inside"
+    assert len(own_host.layers()) == 1
+    own_host.docker("rm", "kept")
+    own_host.wait_until(lambda: not own_host.layers(), "the end of the layer")
+
+
 def test_load_of_a_docker_archive(host, image, tmp_path):
     layer = busybox_tar()
     config = json.dumps(

@@ -21,6 +21,7 @@ ELSEWHERE = {
     "ingest-": "images/test_crash.py",
     "layer": "images/test_crash.py",
     "load-": "images/test_crash.py",
+    "save-": "images/test_crash.py",
     "foreign.": "e2e/test_runtimes.py",
 }
 # Those where no step fails: the container's end is what a monitor no longer tells or cleans up.

@@ -1,8 +1,10 @@
 """What the tests of the store share: two layers, and looking at what is on disk."""
 
+import io
 import os
 
 from tests.images.mkimg import archive, directory, file, stream
+from wherry.images.archive.pack import FunctionSink
 from wherry.images.store import MIGRATIONS, ImageStore
 from wherry.store.db import open_database
 
@@ -18,6 +20,13 @@ def load(store, data, **options):
     items = []
     images = store.load(stream(data), progress=items.append, **options)
     return images, "".join(item.get("stream", "") for item in items)
+
+
+def save(store, *refs):
+    """The archive of `refs`."""
+    out = io.BytesIO()
+    store.save(store.choose(list(refs)), FunctionSink(out.write))
+    return out.getvalue()
 
 
 def leftovers(paths):

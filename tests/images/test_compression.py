@@ -51,6 +51,34 @@ def test_members_in_a_row(backend, kind):
     assert read_all(compress(DATA) + bytes(512))[0] == DATA
 
 
+def skippable(content, kind=0):
+    return bytes((0x50 | kind, 0x2A, 0x4D, 0x18)) + len(content).to_bytes(4, "little") + content
+
+
+def test_frames_of_zstd_that_are_skipped():
+    """zstd:chunked has its table of contents in such, pzstd the sizes of its frames."""
+    one, two = zstd.compress(b"one"), zstd.compress(DATA)
+    for data in (
+        one + two + skippable(b"toc" * 1000),
+        skippable(b"\x0c\0\0\0") + one + skippable(b"", 15) + two,
+        one + skippable(os.urandom(70_000), 7) + two + skippable(b"") + skippable(b"x"),
+    ):
+        for piece in (7, 1000, 1 << 20):
+            assert read_all(data, piece) == (b"one" + DATA, "zstd")
+    for damaged in (one + skippable(b"x" * 50)[:-9], one + b"\x50\x2a\x4d\x19" + bytes(8)):
+        with pytest.raises(InvalidArgument):
+            read_all(damaged)
+
+
+def test_gzip_with_the_footer_of_estargz(backend):
+    """Members with a field of their own in the header, the last one empty."""
+    field = b"SG\x16\0" + b"%016xSTARGZ" % 1000
+    footer = b"\x1f\x8b\x08\x04" + bytes(6) + len(field).to_bytes(2, "little") + field
+    footer += b"\x01\x00\x00\xff\xff" + bytes(8)
+    assert len(footer) == 51
+    assert read_all(gzip.compress(b"one") + gzip.compress(DATA) + footer, 100)[0] == b"one" + DATA
+
+
 @pytest.mark.parametrize("kind", CODECS)
 def test_truncation_and_garbage(backend, kind):
     whole = CODECS[kind](DATA)

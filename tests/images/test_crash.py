@@ -10,8 +10,9 @@ import threading
 import pytest
 
 from tests.images.mkimg import digest, docker_archive
-from tests.images.shop import BASE, TOP, contents, leftovers, load, reopen
-from wherry.errors import NotFound, Unavailable
+from tests.images.shop import BASE, TOP, contents, leftovers, load, nobody, reopen
+from wherry.errors import Internal, NotFound, Unavailable
+from wherry.images.archive.pack import FunctionSink
 
 # concurrency and crashes
 
@@ -39,6 +40,7 @@ def test_many_loads_at_once_store_one_copy(store, paths):
 
 CHILD = """
 import io, sys
+from wherry.images.archive.pack import FunctionSink
 from wherry.images.store import MIGRATIONS, ImageStore
 from wherry.store.db import open_database
 from wherry.store.paths import Paths
@@ -47,6 +49,12 @@ store = ImageStore(open_database(paths.database, {"images": MIGRATIONS}), paths)
 with open(sys.argv[4], "rb") as file:
     if sys.argv[3] == "load":
         store.load(file)
+    elif sys.argv[3] == "import":
+        store.import_(file, reference="new:1")
+    elif sys.argv[3] == "flatten":
+        store.flatten(store.resolve("kept:1"), lambda append: append(file.read()), reference="new:1")
+    elif sys.argv[3] == "save":
+        store.save(store.choose(["kept:1"]), FunctionSink(sys.stdout.buffer.write))
     else:
         store.remove("gone:1", users=lambda image_id: [])
 """
@@ -84,6 +92,39 @@ def test_a_load_that_dies_leaves_all_or_nothing(tmp_path, db, paths, store, poin
     assert len(index["manifests"]) == len(again.list())
 
 
+@pytest.mark.parametrize("point", [point for point in LOAD_POINTS if "@3" not in point])
+@pytest.mark.parametrize("action", ["import", "flatten"])
+def test_an_import_that_dies_leaves_all_or_nothing(tmp_path, db, paths, store, action, point):
+    load(store, docker_archive([BASE], ["kept:1"]))
+    db.close()
+    (tmp_path / "new.tar").write_bytes(TOP)
+    before = contents(paths)
+    assert run_child(paths, action, tmp_path / "new.tar", point).returncode != 0
+    again = reopen(paths)
+    again.collect_garbage()
+    again.lower_dirs(again.resolve("kept:1"))
+    if point.startswith("load-recorded"):
+        assert again.resolve("new:1").diff_ids == [digest(TOP)]
+        again.lower_dirs(again.resolve("new:1"))
+    else:
+        assert [image.repo_tags for image in again.list()] == [["kept:1"]]
+        assert contents(paths) == before
+    assert leftovers(paths) == []
+
+
+def test_a_save_that_dies_changes_nothing(tmp_path, db, paths, store):
+    load(store, docker_archive([BASE], ["kept:1"]))
+    db.close()
+    before = contents(paths)
+    (tmp_path / "none").write_bytes(b"")
+    result = run_child(paths, "save", tmp_path / "none", "save-leased:kill")
+    assert (result.returncode, result.stdout) == (-9, "")
+    again = reopen(paths)
+    again.collect_garbage()
+    assert contents(paths) == before
+    assert again.resolve("kept:1").diff_ids == [digest(BASE)]
+
+
 @pytest.mark.parametrize("point", ["image-deleted:kill", "layer-trash:kill"])
 def test_a_removal_that_dies_is_finished_at_the_next_start(tmp_path, db, paths, store, point):
     load(store, docker_archive([BASE], ["kept:1"]))
@@ -97,6 +138,86 @@ def test_a_removal_that_dies_is_finished_at_the_next_start(tmp_path, db, paths, 
     assert contents(paths) == before
     assert leftovers(paths) == []
     again.lower_dirs(again.resolve("kept:1"))
+
+
+# what is in use is never deleted
+
+
+def test_an_image_removed_while_it_is_saved_is_saved_whole(store, paths):
+    load(store, docker_archive([BASE, TOP], ["x:1"]))
+    out = io.BytesIO()
+
+    def write(data):
+        if not out.tell():
+            store.remove("x:1", users=nobody)
+        out.write(data)
+
+    store.save(store.choose(["x:1"]), FunctionSink(write))
+    assert contents(paths) == ([], []), "and is gone when that is done"
+    (again,), _ = load(store, out.getvalue())
+    assert again.diff_ids == [digest(BASE), digest(TOP)]
+
+
+def test_a_save_of_what_was_removed_meanwhile_says_so(store):
+    load(store, docker_archive([BASE], ["x:1"]))
+    chosen = store.choose(["x:1"])
+    store.remove("x:1", users=nobody)
+    with pytest.raises(NotFound, match="No such image"):
+        store.save(chosen, FunctionSink(lambda data: pytest.fail("something was written")))
+
+
+def test_a_blob_that_changed_its_size_is_not_saved(store, paths):
+    load(store, docker_archive([BASE], ["x:1"]))
+    with open(paths.blobs / digest(BASE)[7:], "ab") as file:
+        file.write(b"more")
+    with pytest.raises(Internal, match="damaged on disk"):
+        store.save(store.choose(["x:1"]), FunctionSink(lambda data: None))
+
+
+def test_layers_that_a_container_has_outlive_their_image(db, paths, store):
+    (image,), _ = load(store, docker_archive([BASE, TOP], ["x:1"]))
+    load(store, docker_archive([BASE], ["other:1"]))
+    first, second = store.hold(image), store.hold(image)
+    deleted = store.remove("x:1", force=True, users=nobody)
+    assert deleted == [{"Untagged": "x:1"}, {"Deleted": image.id}], "no layer is"
+    assert contents(paths)[1] == sorted(digest(layer)[7:] for layer in (BASE, TOP))
+    with pytest.raises(NotFound):
+        store.hold(image)
+    again = reopen(paths)  # the next daemon is told of what containers have
+    again.keep(first)
+    again.keep(second)
+    again.collect_garbage()
+    assert contents(paths)[1] == sorted(digest(layer)[7:] for layer in (BASE, TOP))
+    again.let_go(first)
+    assert all(os.path.isdir(path) for path in second)
+    again.let_go(second)
+    assert contents(paths)[1] == [digest(BASE)[7:]], "which an image has"
+    assert leftovers(paths) == []
+
+
+def test_removals_and_holds_at_the_same_time(store, paths):
+    """Whoever comes first: the image is gone, or what is held exists until it is let go."""
+    data = docker_archive([BASE, TOP], ["x:1"])
+    for _ in range(30):
+        (image,), _ = load(store, data)
+        results = []
+
+        def hold(image=image, results=results):
+            try:
+                held = store.hold(image)
+            except NotFound:
+                return
+            results.append([os.path.isdir(path) for path in held])
+            store.let_go(held)
+
+        threads = [threading.Thread(target=hold) for _ in range(4)]
+        threads.insert(2, threading.Thread(target=lambda: store.remove("x:1", force=True, users=nobody)))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(all(found) for found in results)
+        assert contents(paths) == ([], [])
 
 
 # damage and full disks

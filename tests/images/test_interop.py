@@ -1,6 +1,5 @@
 """Other tools on what we keep and write: only where they are at hand."""
 
-import io
 import os
 import shutil
 import subprocess
@@ -8,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.images.mkimg import digest, docker_archive, stream
-from tests.images.shop import BASE, TOP
+from tests.images.shop import BASE, TOP, save
 
 
 @pytest.fixture
@@ -36,8 +35,7 @@ def test_skopeo_reads_the_store(skopeo, store, paths, tmp_path):
 
 def test_skopeo_reads_what_we_save_and_we_what_it_writes(skopeo, store, tmp_path):
     (image,) = store.load(stream(docker_archive([BASE, TOP], ["me/x:1"])))
-    with open(tmp_path / "saved.tar", "wb") as file:
-        store.save(["me/x:1"], file)
+    (tmp_path / "saved.tar").write_bytes(save(store, "me/x:1"))
     run(*skopeo, "copy", f"docker-archive:{tmp_path}/saved.tar", f"oci-archive:{tmp_path}/oci.tar:me/z:3")
     store.remove(image.id, force=True, users=lambda image_id: [])
     with open(tmp_path / "oci.tar", "rb") as file:
@@ -48,9 +46,7 @@ def test_skopeo_reads_what_we_save_and_we_what_it_writes(skopeo, store, tmp_path
 
 def test_gnu_tar_reads_what_we_write(store, tmp_path):
     store.load(stream(docker_archive([BASE, TOP], ["me/x:1"])))
-    out = io.BytesIO()
-    store.save(["me/x:1"], out)
-    (tmp_path / "saved.tar").write_bytes(out.getvalue())
+    (tmp_path / "saved.tar").write_bytes(save(store, "me/x:1"))
     listing = run("tar", "-tf", tmp_path / "saved.tar").split()
     assert {"manifest.json", "index.json", "oci-layout", "repositories"} <= set(listing)
 

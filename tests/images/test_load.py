@@ -11,7 +11,7 @@ import pytest
 
 from tests.images import mkimg
 from tests.images.mkimg import archive, digest, directory, docker_archive, file, symlink
-from tests.images.shop import BASE, TOP, contents, leftovers, load, nobody
+from tests.images.shop import BASE, TOP, contents, leftovers, load, nobody, save
 from wherry.errors import Internal, InvalidArgument, NotFound
 from wherry.images import oci
 from wherry.images.archive import sources
@@ -296,10 +296,9 @@ def test_the_manifest_keeps_its_digest(store):
     data = mkimg.oci_layout([mkimg.descriptor(document, mkimg.MANIFEST)], [*members, mkimg.blob(document)])
     (image,), _ = load(store, data)
     assert image.manifest.digest == digest(document)
-    out = io.BytesIO()
-    store.save([image.id], out)
+    saved = save(store, image.id)
     store.remove(image.id, users=nobody)
-    (again,), _ = load(store, out.getvalue())
+    (again,), _ = load(store, saved)
     assert again.manifest.digest == digest(document)
 
 

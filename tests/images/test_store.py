@@ -9,7 +9,7 @@ import pytest
 
 from tests.images import mkimg
 from tests.images.mkimg import digest, docker_archive, stream
-from tests.images.shop import BASE, TOP, contents, leftovers, load, nobody
+from tests.images.shop import BASE, TOP, contents, leftovers, load, nobody, save
 from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.images.store import ImageUser
 
@@ -256,9 +256,8 @@ def test_layers_that_others_have_stay(store, paths):
 def test_saved_archives_are_read_by_the_standard_library_and_by_us(store, paths):
     blobs = [gzip.compress(BASE), TOP]
     (image,), _ = load(store, docker_archive([BASE, TOP], ["me/x:1", "me/x:2", "y:1"], blobs=blobs))
-    out = io.BytesIO()
-    store.save(["me/x", image.id], out)
-    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
+    saved = save(store, "me/x", image.id)
+    with tarfile.open(fileobj=io.BytesIO(saved)) as tar:
         (item,) = json.load(tar.extractfile("manifest.json"))
         stored = [tar.extractfile(name).read() for name in item["Layers"]]
     assert item["RepoTags"] == ["me/x:1", "me/x:2"]
@@ -266,8 +265,8 @@ def test_saved_archives_are_read_by_the_standard_library_and_by_us(store, paths)
     manifest = image.manifest.digest
     store.remove(image.id, force=True, users=nobody)
     assert contents(paths) == ([], [])
-    (again,), said = load(store, out.getvalue())
+    (again,), said = load(store, saved)
     assert (again.id, again.manifest.digest) == (image.id, manifest)
     assert said == "Loaded image: me/x:1\nLoaded image: me/x:2\n"
     with pytest.raises(NotFound, match="No such image: nope"):
-        store.save(["me/x", "nope"], io.BytesIO())
+        store.choose(["me/x", "nope"])

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.api.app import App
 from wherry.api.context import Context
-from wherry.api.handlers import containers, exec, files, images, networks, streams, swarm, system, usage, volumes
+from wherry.api.handlers import (
+    containers,
+    exec,
+    files,
+    image_files,
+    images,
+    networks,
+    streams,
+    swarm,
+    system,
+    usage,
+    volumes,
+)
 from wherry.errors import Unimplemented
 from wherry.http.message import Response
 
@@ -93,11 +105,14 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/images/create", images.create),
     Route("POST", "/images/load", images.load),
     _missing("GET", "/images/search", "searching a registry is not supported yet"),
-    _missing("GET", "/images/get", "saving images is not supported yet"),
+    Route("GET", "/images/get", images.save),
+    Route("GET", "/images/layers", image_files.layers),  # an extension
     Route("POST", "/images/prune", usage.prune_images, completes=True),
     Route("GET", "/images/{name}/json", images.inspect),
     Route("GET", "/images/{name}/history", images.history),
-    _missing("GET", "/images/{name}/get", "saving images is not supported yet"),
+    Route("GET", "/images/{name}/get", images.save),
+    Route("GET", "/images/{name}/changes", image_files.changes),  # an extension
+    Route("POST", "/images/{name}/flatten", image_files.flatten, completes=True),  # an extension
     _missing("POST", "/images/{name}/push", "pushing is not supported yet"),
     Route("POST", "/images/{name}/tag", images.tag, completes=True),
     Route("DELETE", "/images/{name}", images.remove, completes=True),

@@ -87,19 +87,24 @@ def _architecture(text: str, variant: str) -> tuple[str, str]:
 
 
 def as_json(text: str) -> str:
-    """One platform as the OCI object that load, save and inspect take."""
-    from wherry.jsontext import dumps
-
+    """One platform as the OCI object that load, save and inspect take. Raises StatusError."""
     try:
-        parts = parse(text)
+        return _object(text)
     except StatusError as error:
         raise StatusError(f"invalid platform: {error}") from None
+
+
+def _object(text: str) -> str:
+    from wherry.jsontext import dumps
+
+    parts = parse(text)
     platform: dict[str, Any] = {"architecture": parts[1], "os": parts[0]}
     if len(parts) > 2:
         platform["variant"] = parts[2]
     return dumps(platform)
 
 
-def as_query(texts: list[str]) -> str:
-    """Several platforms for one query parameter."""
-    return "[" + ",".join(as_json(text) for text in texts) + "]"
+def as_query(name: str, texts: list[str]) -> list[tuple[str, str]]:
+    """Several platforms, each perhaps several with commas between, as the query parameters `name`. Raises
+    StatusError."""
+    return [(name, _object(text)) for several in texts for text in several.split(",")]

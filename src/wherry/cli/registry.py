@@ -105,6 +105,9 @@ COMMANDS = (
     Entry("context show", "context", "show", "Print the name of the current context"),
     Entry("context update", "context", "update", "Update a context"),
     Entry("context use", "context", "use", "Set the current docker context"),
+    Entry("image bootstrap", "bootstrap", "bootstrap", "Make a distribution's base image of its packages"),
+    Entry("image diff", "image_files", "diff", "Show the paths that differ between two images"),
+    Entry("image flatten", "image_files", "flatten", "Make an image of one layer with the files of another"),
     Entry("image from-host", "from_host", "from-host", "Make an image out of programs of this host"),
     Entry("image history", "history", "history", "Show the history of an image", "image history, history"),
     Entry(
@@ -117,8 +120,13 @@ COMMANDS = (
     Entry("image prune", "prune", "image", "Remove unused images"),
     Entry("image rm", "images", "rmi", "Remove one or more images", "image rm, image remove, rmi"),
     Entry(
+        "image save", "save", "save", "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        "image save, save",
+    ),
+    Entry(
         "image tag", "images", "tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "image tag, tag"
     ),
+    Entry("image tree", "image_files", "tree", "Show the layers of images and who shares them"),
     Entry("network inspect", "inspect", "network", "Display detailed information on one or more networks"),
     Entry("network ls", "network", "ls", "List networks", "network ls, network list"),
     Entry("network prune", "prune", "network", "Remove all unused networks"),

@@ -130,6 +130,7 @@ async def _make(engine: "Engine", record: Container, image: Image | None) -> Non
         engine.containers.release_name(record.name, record.id)
         mounts.undo(engine, made)
         delete_tree(engine.paths.container(record.id))
+        await engine.run_blocking(engine.images.let_go, record.lower_dirs)
         raise
     hit("engine.create.after_row")
     for volume in made:
@@ -139,7 +140,7 @@ async def _make(engine: "Engine", record: Container, image: Image | None) -> Non
 
 
 def _make_directories(engine: "Engine", record: Container, image: Image | None) -> None:
-    record.lower_dirs = engine.images.lower_dirs(image) if image else []
+    record.lower_dirs = engine.images.hold(image) if image else []
     os.mkdir(engine.paths.container(record.id), 0o710)
     storage.make_directories(engine, record)
 

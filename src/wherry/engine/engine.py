@@ -118,6 +118,8 @@ class Engine:
             engine.id = engine._identity()
             driver = storage.choose_driver(engine)
             engine.images = ImageStore(db, paths, driver)
+            for entry in engine.containers:
+                engine.images.keep(entry.record.lower_dirs)
             engine.network = NetworkService(db, paths, engine._network_options())
             await engine._start_parts()
             storage.report_unusable(engine)

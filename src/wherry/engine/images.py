@@ -1,15 +1,20 @@
 """The image store as the API needs it: off the loop, with events, and with the containers that stand in the way."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from wherry.errors import InvalidArgument
+from wherry.images.archive.pack import Sink
 from wherry.images.oci import Platform
-from wherry.images.references import is_image_id, parse
-from wherry.images.store import HistoryItem, Image, ImageUser
+from wherry.images.references import parse
+from wherry.images.store import HistoryItem, Image, ImageUser, host_platform
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
+
+_ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "i386": "386", "aarch64": "arm64", "armhf": "arm"}
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -28,12 +33,18 @@ def _on_loop(progress: Progress | None) -> Progress | None:
 
 
 def parse_platform(text: str | None) -> Platform | None:
-    """ "linux/arm64/v8" as a platform; None for none."""
+    """ "linux/arm64/v8" as a platform of an image made here; None for none. Raises `InvalidArgument`."""
     if not text:
         return None
-    os_name, _, rest = text.partition("/")
-    architecture, _, variant = rest.partition("/")
-    return Platform(architecture, os_name, variant)
+    parts = text.lower().split("/")
+    if len(parts) > 3 or not all(re.fullmatch("[a-z0-9_.-]+", part) for part in parts):
+        raise InvalidArgument(f'"{text}": cannot parse platform specifier: invalid argument')
+    if len(parts) == 1:
+        parts = [parts[0], host_platform().architecture] if parts[0] == "linux" else ["linux", parts[0]]
+    if parts[0] != "linux":
+        raise InvalidArgument("operating system is not supported")
+    architecture = _ARCHITECTURES.get(parts[1], parts[1])
+    return Platform(architecture, parts[0], parts[2] if len(parts) > 2 else "")
 
 
 async def list_images(
@@ -60,9 +71,9 @@ async def inspect(engine: "Engine", ref: str) -> Image:
     return await engine.run_blocking(engine.images.resolve, ref)
 
 
-async def history(engine: "Engine", ref: str) -> list[HistoryItem]:
-    """GET /images/{name}/history. Raises `NotFound`."""
-    return await engine.run_blocking(engine.images.history, ref)
+async def history(engine: "Engine", ref: str, platform: Platform | None = None) -> list[HistoryItem]:
+    """GET /images/{name}/history. Raises `NotFound`, for an image of another platform than `platform`, too."""
+    return await engine.run_blocking(engine.images.history, ref, platform)
 
 
 async def tag(engine: "Engine", ref: str, target: str) -> None:
@@ -86,23 +97,34 @@ async def remove(engine: "Engine", ref: str, *, force: bool = False, noprune: bo
     for item in removed:
         if "Untagged" in item:
             _publish(engine, "untag", image.id, image.id, image.labels)
-        elif is_image_id(item["Deleted"]) and item["Deleted"] == image.id:
-            _publish(engine, "delete", image.id, image.id, image.labels)
+        elif item["Deleted"] == image.id:
+            _publish(engine, "delete", image.id, image.id, {})  # the image is gone, and what it said of itself
     return removed
 
 
 async def load(
-    engine: "Engine", stream: BinaryIO, *, platform: str | None = None, progress: Progress | None = None
+    engine: "Engine", stream: BinaryIO, *, platform: Platform | None = None, progress: Progress | None = None
 ) -> list[Image]:
     """POST /images/load: read an archive from `stream` (blocking reads, in a thread) to its end."""
     report = _on_loop(progress)
-    images = await engine.transfer(
-        lambda: engine.images.load(stream, platform=parse_platform(platform), progress=report)
-    )
+    images = await engine.transfer(lambda: engine.images.load(stream, platform=platform, progress=report))
     for image in images:
-        name = image.repo_tags[0] if image.repo_tags else image.id
-        _publish(engine, "load", image.id, name, image.labels)
+        _publish(engine, "load", image.id, image.id, image.labels)
     return images
+
+
+async def save(
+    engine: "Engine", refs: Sequence[str], *, platform: Platform | None = None
+) -> Callable[[Sink], Awaitable[None]]:
+    """GET /images/get: what writes the archive. Raises `NotFound`, `Internal` for another platform."""
+    chosen = await engine.run_blocking(engine.images.choose, list(refs), platform)
+
+    async def write(sink: Sink) -> None:
+        await engine.on_files(lambda: engine.images.save(chosen, sink))
+        for image, _ in chosen:
+            _publish(engine, "save", image.id, image.id, image.labels)
+
+    return write
 
 
 async def import_(
@@ -113,22 +135,28 @@ async def import_(
     changes: list[str] | None = None,
     message: str = "",
     platform: str | None = None,
+    docker_version: str = "",
     progress: Progress | None = None,
 ) -> str:
-    """POST /images/create?fromSrc=-: make an image of a root file system's archive; returns its id."""
+    """POST /images/create?fromSrc=-: make an image of a root file system's archive; returns its id. `docker_version` is
+    the release the image names."""
     report = _on_loop(progress)
+    where = parse_platform(platform)
     image_id = await engine.transfer(
         lambda: engine.images.import_(
             stream,
             reference=reference or "",
             changes=changes,
             message=message,
-            platform=parse_platform(platform),
+            platform=where,
+            docker_version=docker_version,
             progress=report,
         )
     )
     image = await engine.run_blocking(engine.images.resolve, image_id)
-    _publish(engine, "import", image_id, image.repo_tags[0] if image.repo_tags else image_id, image.labels)
+    if reference:
+        _publish(engine, "tag", image_id, parse(reference).tagged().familiar, image.labels)
+    _publish(engine, "import", image_id, image_id, image.labels)
     return image_id
 
 

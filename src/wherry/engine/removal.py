@@ -66,6 +66,7 @@ async def _remove(engine: "Engine", entry: Entry, volumes: bool) -> None:
         engine.containers.forget(entry)
     hit("engine.remove.after_forget")
     engine.background(_delete(engine, remains))
+    engine.background(engine.run_blocking(engine.images.let_go, record.lower_dirs))
     engine.publish(record, "destroy")
     entry.wake(removal=True)
 

@@ -4,21 +4,17 @@ The same files give the same archive, bit for bit: members sorted, owners root, 
 of SOURCE_DATE_EPOCH), the image's time that of its newest file. File capabilities are not taken over.
 """
 
-import hashlib
 import io
-import json
 import os
-import platform
 import tarfile
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, BinaryIO
 
+from wherry.hostimage.archive import HashedFile, image_config, write_archive
 from wherry.hostimage.collect import PATH, Collector
 from wherry.hostimage.tree import Node, Tree
 
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
 # Where these are links into /usr, the image is laid out the same way.
 _MERGED = ("/bin", "/lib", "/lib64", "/sbin")
 _PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
@@ -59,7 +55,7 @@ def build_archive(
     with tempfile.TemporaryFile() as layer:
         diff_id, size = _write_layer(layer, tree, epoch)
         layer.seek(0)
-        _write_archive(out, name, layer, size, _config(diff_id, paths, newest), newest)
+        write_archive(out, name, layer, size, _config(diff_id, paths, newest), newest)
     return paths
 
 
@@ -75,29 +71,12 @@ def _add_essentials(tree: Tree) -> None:
             tree.file(path, data)
 
 
-class _HashedFile(io.RawIOBase):
-    """A file that hashes what is written to it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.hash = hashlib.sha256()
-        self.size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.hash.update(data)
-        self.size += len(data)
-        return self._file.write(data)
-
-
 def _write_layer(file: IO[bytes], tree: Tree, epoch: int | None) -> tuple[str, int]:
-    hashed = _HashedFile(file)
+    hashed = HashedFile(file)
     with tarfile.open(fileobj=hashed, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         for path in sorted(tree.nodes):
             _write_node(tar, path, tree.nodes[path], epoch)
-    return f"sha256:{hashed.hash.hexdigest()}", hashed.size
+    return hashed.digest, hashed.size
 
 
 def _write_node(tar: tarfile.TarFile, path: str, node: Node, epoch: int | None) -> None:
@@ -121,34 +100,7 @@ def _write_node(tar: tarfile.TarFile, path: str, node: Node, epoch: int | None) 
 
 
 def _config(diff_id: str, paths: list[str], moment: int) -> bytes:
-    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
     config: dict[str, Any] = {"Env": [f"PATH={PATH}"]}
     if paths:
         config["Cmd"] = [paths[0]]
-    machine = platform.machine()
-    document = {
-        "architecture": _MACHINES.get(machine, machine),
-        "config": config,
-        "created": created,
-        "history": [{"created": created, "created_by": "wherry image from-host " + " ".join(paths)}],
-        "os": "linux",
-        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
-    }
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
-def _write_archive(out: BinaryIO, name: str, layer: IO[bytes], size: int, config: bytes, moment: int) -> None:
-    config_name = hashlib.sha256(config).hexdigest() + ".json"
-    manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}]).encode()
-    members: tuple[tuple[str, int, IO[bytes]], ...] = (
-        ("layer.tar", size, layer),
-        (config_name, len(config), io.BytesIO(config)),
-        ("manifest.json", len(manifest), io.BytesIO(manifest)),
-    )
-    # GNU: a layer may be larger than ustar's 8 GiB
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT) as tar:
-        for member, length, content in members:
-            info = tarfile.TarInfo(member)
-            info.size = length
-            info.mtime = moment
-            tar.addfile(info, content)
+    return image_config(diff_id, config, "wherry image from-host " + " ".join(paths), moment)

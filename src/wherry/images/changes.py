@@ -31,16 +31,15 @@ def apply_changes(config: Config, changes: list[str]) -> Config:
     """A new config: `config` (an image's "config" object) with `changes` applied in order. Raises `InvalidArgument`
     with Docker's words."""
     config = dict(config)
-    for change in changes:
-        instructions = _instructions(change)
-        for instruction, rest in instructions:
-            if instruction in ("ENV", "LABEL") and rest:
-                _pairs(rest, instruction)  # a syntax error anywhere comes before all else
-        for instruction, rest in instructions:
-            handler = _HANDLERS.get(instruction)
-            if handler is None:
-                raise InvalidArgument(f"{instruction} is not a valid change command")
-            handler(config, rest)
+    instructions = _instructions("\n".join(changes)) if changes else []
+    for instruction, rest in instructions:
+        if instruction in ("ENV", "LABEL") and rest:
+            _pairs(rest, instruction)  # a syntax error anywhere comes before all else
+    for instruction, rest in instructions:
+        handler = _HANDLERS.get(instruction)
+        if handler is None:
+            raise InvalidArgument(f"{instruction} is not a valid change command")
+        handler(config, rest)
     return config
 
 

@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from wherry.images import oci
+from wherry.images.archive.pack import FunctionSink
 from wherry.images.archive.pack_layer import LayerPacker
 from wherry.images.records import Image
 from wherry.images.snapshots.diff import DELETED, Change, Differ
-
-_READ = 1 << 20
 
 
 class Commit(NamedTuple):
@@ -30,20 +29,6 @@ class Commit(NamedTuple):
     docker_version: str
 
 
-class _Pieces:
-    """A sink that hands everything to `append`."""
-
-    def __init__(self, append: Callable[[bytes | memoryview], None]) -> None:
-        self.write = append
-
-    def send_file(self, fd: int, count: int, /) -> int:
-        left = count
-        while left and (data := os.read(fd, min(left, _READ))):
-            self.write(data)
-            left -= len(data)
-        return count - left
-
-
 def pack_layer(upper: str, append: Callable[[bytes | memoryview], None], differ: Differ) -> None:
     """Hand the archive of the upper directory to `append`, piece by piece: of a complete tree what differs, else all
     but what the engine itself put there. Raises OSError."""
@@ -51,10 +36,10 @@ def pack_layer(upper: str, append: Callable[[bytes | memoryview], None], differ:
     try:
         changes = differ.changes(fd)
         if differ.whole:
-            _pack_changes(LayerPacker(_Pieces(append)), fd, changes)
+            _pack_changes(LayerPacker(FunctionSink(append)), fd, changes)
         else:
             changed = {os.fsencode(change.path[1:]) for change in changes}
-            LayerPacker(_Pieces(append), differ.assumed - changed).layer(fd)
+            LayerPacker(FunctionSink(append), differ.assumed - changed).layer(fd)
     finally:
         os.close(fd)
 

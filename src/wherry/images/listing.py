@@ -33,7 +33,7 @@ def _dangling(filters: Filters) -> bool | None:
         return True
     if len(values) == 1 and values[0].lower() in _FALSE:
         return False
-    raise InvalidArgument(f"invalid filter 'dangling={values[0]}'")
+    raise InvalidArgument(f"invalid filter 'dangling=[{' '.join(values)}]'")
 
 
 def matches_labels(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:

@@ -181,8 +181,7 @@ class Resolver:
         `NotFound` when the platform asked for is not there."""
         manifest = self._archive.document("manifest.json")
         if manifest is not None:
-            items = oci.decode(manifest, list[oci.ArchiveImage], "manifest.json", limit=oci.CONFIG_MAX)
-            return [self._docker_image(item) for item in items]
+            return self._docker_images(manifest)
         index = self._archive.document("index.json")
         if index is not None:
             return self._layout_images(oci.decode(index, oci.Index, "index.json"))
@@ -192,7 +191,17 @@ class Resolver:
 
     # docker-archive
 
-    def _docker_image(self, item: oci.ArchiveImage) -> NewImage:
+    def _docker_images(self, manifest: bytes) -> list[NewImage]:
+        if manifest.strip() == b"null":
+            raise InvalidArgument("invalid manifest, manifest cannot be null (but can be [])")
+        items = oci.decode(manifest, list[oci.ArchiveImage], "manifest.json", limit=oci.CONFIG_MAX)
+        found = [image for item in items if (image := self._docker_image(item)) is not None]
+        if items and not found:
+            raise NotFound(f"the archive has no image for platform {self._wanted}")
+        return found
+
+    def _docker_image(self, item: oci.ArchiveImage) -> NewImage | None:
+        """One image; None when it is for another platform than the one asked for."""
         data = self._archive.document(item.config)
         if data is None:
             raise InvalidArgument(f"invalid manifest, config {show(os.fsencode(item.config))} not found in the archive")
@@ -203,8 +212,8 @@ class Resolver:
                 f"invalid manifest, layers length mismatch: expected {len(item.layers)}, "
                 f"got {len(config.rootfs.diff_ids)}"
             )
-        if self._wanted is not None and not _fits(config.platform, self._wanted):
-            raise NotFound(f"requested platform ({self._wanted}) not found: the image has {config.platform}")
+        if self._wanted is not None and not oci.fits(config.platform, self._wanted):
+            return None
         pairs = zip(item.layers, config.rootfs.diff_ids, strict=True)
         found = [self._docker_layer(at, name, diff_id) for at, (name, diff_id) in enumerate(pairs)]
         rows = [row for row, _ in found]
@@ -274,7 +283,7 @@ class Resolver:
             return True
         if _is_attestation(platform):
             return False
-        return _fits(platform, self._wanted or self._host)
+        return oci.fits(platform, self._wanted or self._host)
 
     def _rank(self, platform: oci.Platform | None) -> int:
         """Exact variants first."""
@@ -295,7 +304,7 @@ class Resolver:
                 f"invalid manifest, layers length mismatch: expected {len(manifest.layers)}, "
                 f"got {len(config.rootfs.diff_ids)}"
             )
-        if self._wanted is not None and not _fits(config.platform, self._wanted):
+        if self._wanted is not None and not oci.fits(config.platform, self._wanted):
             raise NotFound(f"requested platform ({self._wanted}) not found: the image has {config.platform}")
         rows = []
         for position, (layer, diff_id) in enumerate(zip(manifest.layers, config.rootfs.diff_ids, strict=True)):
@@ -350,14 +359,6 @@ def _decode_config(data: bytes) -> oci.ImageConfig:
 def _is_attestation(platform: oci.Platform | None) -> bool:
     """Whether a manifest says of itself, as attestations do, that it runs nowhere."""
     return platform is not None and platform.os == "unknown"
-
-
-def _fits(offered: oci.Platform, wanted: oci.Platform) -> bool:
-    if (offered.os or "linux") != (wanted.os or "linux"):
-        return False
-    if wanted.architecture and offered.architecture != wanted.architecture:
-        return False
-    return not (wanted.variant and offered.variant and offered.variant != wanted.variant)
 
 
 def _tag(text: str) -> Reference:

@@ -42,6 +42,15 @@ class Platform(msgspec.Struct, omit_defaults=True, frozen=True):
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
+def fits(offered: Platform, wanted: Platform) -> bool:
+    """Whether what is for `offered` is what somebody wants who asks for `wanted`; what either leaves open fits."""
+    if (offered.os or "linux") != (wanted.os or "linux"):
+        return False
+    if wanted.architecture and offered.architecture != wanted.architecture:
+        return False
+    return not (wanted.variant and offered.variant and offered.variant != wanted.variant)
+
+
 class Descriptor(msgspec.Struct, omit_defaults=True, rename="camel"):
     """A reference to a blob: what it is, its digest, its size in bytes."""
 

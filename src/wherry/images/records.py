@@ -98,6 +98,11 @@ class Image(msgspec.Struct, frozen=True):
     containers: int = -1
 
     @property
+    def platform(self) -> oci.Platform:
+        """What it runs on."""
+        return oci.Platform(self.architecture, self.os, self.variant)
+
+    @property
     def labels(self) -> dict[str, str]:
         """The labels, empty when the image has none or has nonsense there."""
         labels = self.config.get("Labels")
@@ -236,12 +241,14 @@ class Records:
         row = self._db.one("SELECT image FROM tags WHERE name = ?", (str(name),))
         return str(row[0]) if row else None
 
-    def tag(self, reference: Reference, image_id: str) -> str | None:
-        """Point a name to an image; returns the id it pointed to before."""
+    def tag(self, reference: Reference, image_id: str, *, touch: bool = True) -> str | None:
+        """Point a name to an image, `touch`: which is the time it was last tagged; returns the id it pointed to
+        before."""
         with self._db.transaction() as tx:
             before = tx.execute("SELECT image FROM tags WHERE name = ?", (str(reference),)).fetchone()
             tx.execute("INSERT OR REPLACE INTO tags VALUES (?, ?)", (str(reference), image_id))
-            tx.execute("UPDATE images SET tagged_ns = ? WHERE id = ?", (time.time_ns(), image_id))
+            if touch:
+                tx.execute("UPDATE images SET tagged_ns = ? WHERE id = ?", (time.time_ns(), image_id))
         return before[0] if before else None
 
     def untag(self, reference: Reference) -> bool:

@@ -5,23 +5,25 @@ index.json, oci-layout, manifest.json, repositories
 """
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, BinaryIO
+import os
+from typing import Any
 
 import msgspec
 
+from wherry.errors import Internal
 from wherry.images import oci
 from wherry.images.archive import headers, writer
+from wherry.images.archive.pack import Sink
 from wherry.images.content.store import ContentStore
 from wherry.images.records import Image
 from wherry.images.references import Reference
 
-_PIECE = 1 << 20
+_LINE_END = b"\n"  # as Go's encoder ends a document
 
 
-def write_archive(out: BinaryIO, images: list[tuple[Image, list[Reference]]], content: ContentStore) -> None:
-    """Write the images, each with the names it shall have, to `out`. Raises OSError."""
+def write_archive(out: Sink, images: list[tuple[Image, list[Reference]]], content: ContentStore) -> None:
+    """Write the images, each with the names it shall have, to `out`. Raises OSError, and `Internal` when a blob is
+    damaged."""
     blobs: dict[str, int] = {}
     index: list[oci.Descriptor] = []
     items: list[dict[str, Any]] = []
@@ -37,12 +39,14 @@ def write_archive(out: BinaryIO, images: list[tuple[Image, list[Reference]]], co
         for name in names:
             top = layers[-1].digest.removeprefix("sha256:") if layers else ""
             repositories.setdefault(name.familiar_name, {})[name.tag] = top
-    _write_blobs(out, blobs, content)
+    if blobs:
+        _write_blobs(out, blobs, content)
     _write(out, "index.json", oci.encode(oci.Index(manifests=index, schema_version=2, media_type=oci.INDEX)))
-    _write(out, "manifest.json", json.dumps(items, separators=(",", ":")).encode())
+    _write(out, "manifest.json", json.dumps(items, separators=(",", ":")).encode() + _LINE_END)
     _write(out, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
     if repositories:
-        _write(out, "repositories", json.dumps(repositories, separators=(",", ":"), sort_keys=True).encode())
+        names_of = json.dumps(repositories, separators=(",", ":"), sort_keys=True)
+        _write(out, "repositories", names_of.encode() + _LINE_END)
     out.write(writer.end())
 
 
@@ -81,20 +85,25 @@ def _item(image: Image, names: list[Reference], layers: list[oci.Descriptor]) ->
     return {**item, "LayerSources": sources} if sources else item
 
 
-def _write_blobs(out: BinaryIO, blobs: dict[str, int], content: ContentStore) -> None:
+def _write_blobs(out: Sink, blobs: dict[str, int], content: ContentStore) -> None:
     for directory in (b"blobs/", b"blobs/sha256/"):
         out.write(writer.member(directory, kind=headers.DIRECTORY, mode=0o755))
     for digest in sorted(blobs):
-        size = blobs[digest]
-        header = writer.member(_member_name(digest).encode(), size=size)
-        writer.write_member(out, header, size, _pieces(content.path(digest)))
+        _write_blob(out, digest, blobs[digest], content)
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
-    with open(path, "rb", buffering=0) as file:
-        while piece := file.read(_PIECE):
-            yield piece
+def _write_blob(out: Sink, digest: str, size: int, content: ContentStore) -> None:
+    """One blob, which the kernel copies. What is not of the size its manifest says is no longer what it was."""
+    fd = os.open(content.path(digest), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_size != size:
+            raise Internal(f"content {digest} is damaged on disk: it should have {size} bytes")
+        out.write(writer.member(_member_name(digest).encode(), size=size))
+        out.send_file(fd, size)
+        out.write(writer.padding(size))
+    finally:
+        os.close(fd)
 
 
-def _write(out: BinaryIO, name: str, data: bytes) -> None:
-    writer.write_member(out, writer.member(name.encode(), size=len(data)), len(data), [data])
+def _write(out: Sink, name: str, data: bytes) -> None:
+    out.write(writer.member(name.encode(), size=len(data)) + data + writer.padding(len(data)))

@@ -5,7 +5,8 @@ whole image or garbage that `collect_garbage` finds: blobs into `ingest/` and tr
 both renamed to their names, directories synced; rows in one transaction; `index.json` from the rows.
 
 A load that is under way holds leases (in memory: a crash frees them) on the blobs and layers it relies on, so that a
-removal at the same time leaves them.
+removal at the same time leaves them. So does a container on the layers below it, which outlive its image where that is
+removed by force; what the containers have is told at start (`keep`), before garbage is collected.
 """
 
 import builtins  # `list` is a method here
@@ -14,6 +15,7 @@ import hashlib
 import logging
 import os
 import platform
+import re
 import threading
 import time
 from collections import Counter
@@ -29,6 +31,7 @@ from wherry import failpoint
 from wherry.errors import Internal, NotFound
 from wherry.images import listing, oci, records, save
 from wherry.images.archive.compression import detect
+from wherry.images.archive.pack import Sink
 from wherry.images.archive.sources import StreamSource, open_plain
 from wherry.images.changes import apply_changes
 from wherry.images.commit import Commit, image_config, pack_layer
@@ -56,6 +59,7 @@ _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "ppc64
 # The layer of an image without layers: overlay needs a lower directory. The digest is that of an empty archive.
 _EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 _IMPORT_PIECE = 1 << 20
+_DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 def host_platform() -> oci.Platform:
@@ -78,16 +82,24 @@ class ImageStore:
         self._layers = LayerStore(paths)
         self._driver: Driver = driver or OverlayDriver()
         self._lock = threading.RLock()  # held while content is published, or deleted
-        self._leases: Counter[str] = Counter()
+        self._leases: Counter[str] = Counter()  # blobs and layers that loads rely on
+        self._held: Counter[str] = Counter()  # layers, and merged copies by image, that containers have
 
     # reading
 
-    def resolve(self, ref: str) -> Image:
+    def resolve(self, ref: str, platform: oci.Platform | None = None) -> Image:
         """The image that `ref` names: a name with or without tag or digest, an id, a unique beginning of one.
 
-        Raises `NotFound` (`No such image: …`) and `InvalidArgument` for what no name can be.
+        Raises `NotFound` (`No such image: …`), also for an image that is for another platform than `platform`, and
+        `InvalidArgument` for what no name can be.
         """
-        return self._records.image(self._resolve(ref))
+        image = self._records.image(self._resolve(ref))
+        if platform is not None and not oci.fits(image.platform, platform):
+            raise NotFound(
+                f"image with reference {ref} was found but its platform ({image.platform}) does not match the "
+                f"specified platform ({platform})"
+            )
+        return image
 
     def _resolve(self, ref: str) -> str:
         if is_image_id(ref):
@@ -127,9 +139,10 @@ class ImageStore:
             chosen = [msgspec.structs.replace(image, containers=in_use(image.id)) for image in chosen]
         return chosen
 
-    def history(self, ref: str) -> builtins.list[HistoryItem]:
-        """How the image came to be, newest step first; ids and tags of the steps that are images here."""
-        image = self.resolve(ref)
+    def history(self, ref: str, platform: oci.Platform | None = None) -> builtins.list[HistoryItem]:
+        """How the image came to be, newest step first; ids and tags of the steps that are images here. Raises as
+        `resolve`, and `Internal` for an image that tells of more layers than it has."""
+        image = self.resolve(ref, platform)
         sizes = iter([row.size for row in self._records.layer_rows(image.id)])
         items = []
         for step in image.history:
@@ -169,6 +182,41 @@ class ImageStore:
         all, made at the first call. Raises `Internal` when a layer is gone from the disk, OSError."""
         paths = self._layer_paths(image) or [self._empty_layer()]
         return [os.fspath(path) for path in self._driver.lower(image.id, paths)]
+
+    def hold(self, image: Image) -> builtins.list[str]:
+        """`lower_dirs`, which stay until `let_go` of them. Raises `NotFound` too, for an image removed meanwhile."""
+        whole = [image.id, _EMPTY_LAYER, *image.diff_ids]
+        with self._lock:
+            self._records.image(image.id)
+            self._held.update(whole)
+        try:
+            directories = self.lower_dirs(image)
+            self.keep(directories)
+        finally:
+            self._unhold(whole)
+        return directories
+
+    def keep(self, directories: builtins.list[str]) -> None:
+        """The lower directories of a container that is there: they stay until `let_go`."""
+        with self._lock:
+            self._held.update(_keys(directories))
+
+    def let_go(self, directories: builtins.list[str]) -> None:
+        """A container is gone: so are the layers of a removed image that only it had."""
+        self._unhold(_keys(directories))
+
+    def _unhold(self, keys: builtins.list[str]) -> None:
+        with self._lock:
+            self._held.subtract(keys)
+            free = [key for key in dict.fromkeys(keys) if not self._held[key]]
+            self._sweep([], free)
+            for key in self._driver.keys().intersection(free) - set(self._records.ids()):
+                self._release(key)
+        self._layers.purge()
+
+    def _release(self, key: str) -> None:
+        if not self._held[key]:
+            self._driver.release(key)
 
     @property
     def driver(self) -> Driver:
@@ -226,19 +274,21 @@ class ImageStore:
         rows = self._records.layer_rows(image_id)
         self._records.delete(image_id)
         failpoint.hit("image-deleted")
-        self._driver.release(image_id)
+        self._release(image_id)
         self._sweep([image.id, image.manifest.digest, *(row.blob for row in rows)], [row.diff_id for row in rows])
         left = {chain for other in self._records.images() for chain in records.chain_ids(other.diff_ids)}
-        return [chain for chain in reversed(records.chain_ids(image.diff_ids)) if chain not in left]
+        chains = zip(records.chain_ids(image.diff_ids), image.diff_ids, strict=True)
+        return [chain for chain, diff_id in reversed(list(chains)) if chain not in left and not self._held[diff_id]]
 
     def _sweep(self, blobs: builtins.list[str], diff_ids: builtins.list[str]) -> None:
         """Delete those of the blobs and layers that no row names and no load relies on."""
-        needed_blobs, needed_layers = self._records.blobs(), self._records.diff_ids()
+        needed_blobs = self._records.blobs() if blobs else set()
+        needed_layers = self._records.diff_ids() if diff_ids else set()
         for digest in blobs:
             if digest not in needed_blobs and not self._leases[digest]:
                 self._content.delete(digest)
         for diff_id in diff_ids:
-            if diff_id not in needed_layers and not self._leases[diff_id]:
+            if diff_id not in needed_layers and not self._leases[diff_id] and not self._held[diff_id]:
                 self._layers.remove(diff_id)
 
     # adding
@@ -270,6 +320,7 @@ class ImageStore:
         changes: builtins.list[str] | None = None,
         message: str = "",
         platform: oci.Platform | None = None,
+        docker_version: str = "",
         progress: Progress | None = None,
     ) -> str:
         """Make an image of one root file system's tar, compressed or not; returns its id.
@@ -283,11 +334,12 @@ class ImageStore:
             layer = incoming.layer(lambda append: _copy(stream, append))
             row, descriptor = layer.row(), layer.descriptor()
             where = platform or host_platform()
-            data = _imported_config(config, where, row.diff_id, message or "Imported from -")
+            made = oci.ImageConfig(oci.RootFS([row.diff_id]), config=config, docker_version=docker_version)
+            data = _imported_config(made, where, message or "Imported from -")
             manifest, media_type = make_manifest(data, [descriptor])
             names = [name] if name else []
             image = NewImage(_sha256(data), data, manifest, media_type, [row], names)
-            self._add(incoming, [image])
+            self._add(incoming, [image], touch=True)
         return image.id
 
     def commit(self, parent_id: str, upper: str, commit: Commit, differ: Differ, *, reference: str = "") -> str:
@@ -305,8 +357,33 @@ class ImageStore:
             data = image_config(parent, commit, row.diff_id if row.diff_id != _EMPTY_LAYER else None)
             manifest, media_type = make_manifest(data, descriptors)
             names = [name] if name else []
-            self._add(incoming, [NewImage(_sha256(data), data, manifest, media_type, rows, names, parent.id)])
+            image = NewImage(_sha256(data), data, manifest, media_type, rows, names, parent.id)
+            self._add(incoming, [image], touch=True)
         return _sha256(data)
+
+    def flatten(
+        self, image: Image, pack: Callable[[Callable[[bytes | memoryview], None]], None], *, reference: str = ""
+    ) -> str:
+        """Make an image of one layer, which `pack(append)` hands in, and of all that `image` says of itself but its
+        history; returns its id. Equal files give an equal image. `reference` is the name it gets ("" for none). Raises
+        as `load`."""
+        name = parse_tag_target(reference) if reference else None
+        document = oci.decode(self._content.read(image.id, oci.CONFIG_MAX), dict[str, Any], "image config")
+        step = oci.History(created=image.created or None, created_by="wherry image flatten", comment=f"of {image.id}")
+        with _host_errors(self._paths.data_root), self._leased(), self._incoming() as incoming:
+            layer = incoming.layer(pack)
+            row = layer.row()
+            document |= {"rootfs": oci.RootFS([row.diff_id]), "history": [step]}
+            data = msgspec.json.encode(document)
+            manifest, media_type = make_manifest(data, [layer.descriptor()])
+            flat = NewImage(_sha256(data), data, manifest, media_type, [row], [name] if name else [])
+            self._add(incoming, [flat], touch=True)
+        return flat.id
+
+    def layers(self) -> builtins.list[tuple[Image, builtins.list[records.LayerRow]]]:
+        """All images with their layers, lowest first; the newest image first."""
+        images = sorted(self._records.images(), key=lambda image: -image.created_ns)
+        return [(image, self._records.layer_rows(image.id)) for image in images]
 
     def _layers_below(
         self, image_id: str, lease: Callable[..., None]
@@ -323,21 +400,32 @@ class ImageStore:
             raise Internal(f"image {image_id}: its manifest is an index")
         return image, rows, document.layers
 
-    def save(self, refs: builtins.list[str], out: BinaryIO) -> None:
-        """`docker save`: write the images to `out`, each under the names it was asked for by. A repository without a
-        tag means all its tags, an id the image without a name. Raises `NotFound` before anything is written."""
+    def choose(
+        self, refs: builtins.list[str], platform: oci.Platform | None = None
+    ) -> builtins.list[tuple[Image, builtins.list[Reference]]]:
+        """What `docker save` of `refs` takes: images, each under the names it was asked for by. A repository without a
+        tag means all its tags, an id the image without a name. Raises `NotFound`, `Internal` for an image that is for
+        another platform than `platform`."""
         chosen: dict[str, builtins.list[Reference]] = {}
         for ref in refs:
             for image_id, names in self._saved(ref):
                 kept = chosen.setdefault(image_id, [])
                 kept.extend(name for name in names if name not in kept)
+        images = [(self._records.image(image_id), names) for image_id, names in chosen.items()]
+        for image, _ in images:
+            if platform is not None and not oci.fits(image.platform, platform):
+                raise Internal(f"no suitable export target found for platform {platform}")
+        return images
+
+    def save(self, chosen: builtins.list[tuple[Image, builtins.list[Reference]]], out: Sink) -> None:
+        """Write what `choose` returned to `out`. Raises `NotFound` for an image that was removed since, OSError."""
         with self._leased() as lease:
-            images = []
-            for image_id, names in chosen.items():
-                image = self._records.image(image_id)
-                lease(image.id, image.manifest.digest, *(row.blob for row in self._records.layer_rows(image_id)))
-                images.append((image, names))
-            save.write_archive(out, images, self._content)
+            with self._lock:
+                for image, _ in chosen:
+                    rows = self._records.layer_rows(self._records.image(image.id).id)
+                    lease(image.id, image.manifest.digest, *(row.blob for row in rows))
+            failpoint.hit("save-leased")
+            save.write_archive(out, chosen, self._content)
 
     def _saved(self, ref: str) -> builtins.list[tuple[str, builtins.list[Reference]]]:
         if is_image_id(ref):
@@ -352,9 +440,11 @@ class ImageStore:
         if image_id is not None:
             return [(image_id, [reference] if reference.tag and not reference.digest else [])]
         image_id = self._records.find(ref)
-        if image_id is None:
-            raise NotFound(f"No such image: {reference.familiar}")
-        return [(image_id, [])]
+        if image_id is not None:
+            return [(image_id, [])]
+        if any(name.name == reference.name for i in self._records.ids() for name in self._records.references(i)):
+            raise NotFound("reference does not exist")
+        raise NotFound(f"No such image: {reference.familiar}")
 
     def _incoming(self) -> Incoming:
         return Incoming(self._content, self._layers, self._paths.layers)
@@ -371,8 +461,9 @@ class ImageStore:
             size = os.fstat(file.fileno()).st_size
         return KnownLayer(row, oci.Descriptor(oci.LAYER + (f"+{kind}" if kind else ""), digest, size))
 
-    def _add(self, incoming: Incoming, images: builtins.list[NewImage]) -> dict[Reference, str]:
-        """Make received images the store's, all or none; return the names that were another image's, with its id."""
+    def _add(self, incoming: Incoming, images: builtins.list[NewImage], *, touch: bool = False) -> dict[Reference, str]:
+        """Make received images the store's, all or none; return the names that were another image's, with its id.
+        `touch`: that counts as tagging them."""
         blobs: set[str] = set()
         layers: set[str] = set()
         for image in images:
@@ -393,16 +484,16 @@ class ImageStore:
             moved: dict[Reference, str] = {}
             with self._db.transaction():
                 for image in images:
-                    moved.update(self._record(image))
+                    moved.update(self._record(image, touch))
             failpoint.hit("load-recorded")
             self._write_index()
             self._sweep(sorted(blobs), [])  # manifests of images that were here already
         return moved
 
-    def _record(self, image: NewImage) -> dict[Reference, str]:
+    def _record(self, image: NewImage, touch: bool) -> dict[Reference, str]:
         descriptor = oci.Descriptor(image.manifest_type, _sha256(image.manifest), len(image.manifest))
         self._records.add(image.id, descriptor, image.layers, image.parent)
-        before = {name: self._records.tag(name, image.id) for name in image.names}
+        before = {name: self._records.tag(name, image.id, touch=touch) for name in image.names}
         return {name: old for name, old in before.items() if old is not None and old != image.id}
 
     @contextmanager
@@ -434,15 +525,21 @@ class ImageStore:
             blobs = [digest for digest in self._content.digests() if digest not in needed]
             for digest in blobs:
                 self._content.delete(digest)
-            trees = self._layers.collect(self._records.diff_ids() | {_EMPTY_LAYER})
+            held = {key for key, count in self._held.items() if count}
+            trees = self._layers.collect(self._records.diff_ids() | held | {_EMPTY_LAYER})
             for key in self._driver.keys() - set(self._records.ids()):
-                self._driver.release(key)
+                self._release(key)
             self._write_index()
         return [*blobs, *trees]
 
     def _write_index(self) -> None:
         with self._lock:
             self._content.write_index(self._records.index())
+
+
+def _keys(directories: builtins.list[str]) -> builtins.list[str]:
+    """What lower directories are named by: digests of layers, or of the image whose merged copy they are."""
+    return [f"sha256:{value}" for path in directories for value in _DIGEST.findall(path)]
 
 
 def _silent(item: dict[str, Any]) -> None:
@@ -483,18 +580,11 @@ def _copy(stream: BinaryIO, append: Callable[[bytes | memoryview], None]) -> Non
         append(data)
 
 
-def _imported_config(config: dict[str, Any], where: oci.Platform, diff_id: str, message: str) -> bytes:
+def _imported_config(image: oci.ImageConfig, where: oci.Platform, message: str) -> bytes:
     now = time.time_ns()
     seconds, nanoseconds = divmod(now, 10**9)
     created = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
-    image = oci.ImageConfig(
-        rootfs=oci.RootFS([diff_id]),
-        architecture=where.architecture,
-        os=where.os or "linux",
-        variant=where.variant,
-        created=created,
-        comment=message,
-        config=config,
-        history=[oci.History(created=created, comment=message)],
-    )
+    image.architecture, image.os, image.variant = where.architecture, where.os or "linux", where.variant
+    image.created, image.comment = created, message
+    image.history = [oci.History(created=created, comment=message)]
     return oci.encode(image)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from wherry.api import decode, progress
+from wherry.api import decode, platforms, progress
 from wherry.api.app import COMPATIBLE_WITH
 from wherry.api.context import Context, json_response
 from wherry.api.shapes import images as shapes
@@ -11,6 +11,7 @@ from wherry.engine.files import commit as engine_commit
 from wherry.engine.model import ContainerConfig
 from wherry.errors import Internal, InvalidArgument, Unimplemented
 from wherry.http.message import Response
+from wherry.images.oci import Platform
 from wherry.images.records import Image
 
 _FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "reference", "until"})
@@ -18,20 +19,22 @@ _FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "referen
 
 async def list_(ctx: Context) -> Response:
     filters = decode.accept_filters(ctx.filters(), _FILTERS)
-    images = await engine_images.list_images(
-        ctx.engine, all=ctx.flag("all"), filters=filters, shared_size=ctx.flag("shared-size")
-    )
+    shared_size = ctx.version >= (1, 42) and ctx.flag("shared-size")
+    images = await engine_images.list_images(ctx.engine, all=ctx.flag("all"), filters=filters, shared_size=shared_size)
     return json_response([shapes.summary(image, ctx.version) for image in images])
 
 
 async def inspect(ctx: Context) -> Response:
-    image, layers = await ctx.engine.run_blocking(_find, ctx)
+    platform = platforms.first(ctx, (1, 49))
+    if platform is not None and ctx.flag("manifests"):
+        raise InvalidArgument("conflicting options: manifests and platform options cannot both be set")
+    image, layers = await ctx.engine.run_blocking(_find, ctx, platform)
     return json_response(shapes.inspect(image, layers, ctx.version, ctx.engine.images.driver.name))
 
 
-def _find(ctx: Context) -> tuple[Image, list[str]]:
+def _find(ctx: Context, platform: Platform | None) -> tuple[Image, list[str]]:
     """The image and its unpacked layers; none when they are damaged, which must not hide the image."""
-    image = ctx.engine.images.resolve(ctx.name)
+    image = ctx.engine.images.resolve(ctx.name, platform)
     try:
         return image, ctx.engine.images.layer_dirs(image)
     except Internal:
@@ -39,27 +42,46 @@ def _find(ctx: Context) -> tuple[Image, list[str]]:
 
 
 async def history(ctx: Context) -> Response:
-    items = await ctx.engine.run_blocking(ctx.engine.images.history, ctx.name)
+    platform = platforms.first(ctx, (1, 48))
+    items = await engine_images.history(ctx.engine, ctx.name, platform)
     return json_response([shapes.history(item) for item in items])
 
 
 async def tag(ctx: Context) -> Response:
-    repository, tag = ctx.text("repo"), ctx.text("tag")
-    await engine_images.tag(ctx.engine, ctx.name, f"{repository}:{tag}" if tag else repository)
+    await engine_images.tag(ctx.engine, ctx.name, engine_commit.target(ctx.text("repo"), ctx.text("tag")))
     return Response(201)
 
 
 async def remove(ctx: Context) -> Response:
+    platforms.only(ctx, "platforms", (1, 50), too_many="multiple platforms are not supported")
     removed = await engine_images.remove(ctx.engine, ctx.name, force=ctx.flag("force"), noprune=ctx.flag("noprune"))
     return json_response(removed)
 
 
+async def save(ctx: Context) -> Response:
+    """GET /images/get and /images/{name}/get: an archive of images."""
+    platform = _platform(ctx)
+    names = [ctx.name] if "name" in ctx.vars else ctx.request.query.get("names", [])
+    write = await engine_images.save(ctx.engine, names, platform=platform)
+    return Response(200, content_type="application/x-tar", produce=write)
+
+
+def _platform(ctx: Context) -> Platform | None:
+    return platforms.only(ctx, "platform", (1, 48), too_many="multiple platform parameters not supported")
+
+
 async def load(ctx: Context) -> Response:
-    """POST /images/load: answers 200 whatever comes, and tells errors in band."""
+    """POST /images/load: answers 200 whatever the archive is, and tells errors in band. Progress is told unless
+    `quiet`."""
+    platform, quiet = _platform(ctx), ctx.flag("quiet", True)
     file = ctx.request.body.as_file()
 
     async def work(report: Callable[[progress.Step], None]) -> None:
-        await engine_images.load(ctx.engine, file, progress=report)
+        def tell(step: progress.Step) -> None:
+            if not (quiet and "progressDetail" in step):
+                report(step)
+
+        await engine_images.load(ctx.engine, file, platform=platform, progress=tell)
 
     return await progress.respond(work, always_ok=True)
 
@@ -74,19 +96,18 @@ async def create(ctx: Context) -> Response:
 
 
 async def _import(ctx: Context) -> Response:
-    repository, tag = ctx.text("repo"), ctx.text("tag")
-    if tag and not repository:
-        raise InvalidArgument("invalid reference format")
+    reference = engine_commit.target(ctx.text("repo"), ctx.text("tag"))
     file = ctx.request.body.as_file()
 
     async def work(report: Callable[[progress.Step], None]) -> None:
         image_id = await engine_images.import_(
             ctx.engine,
             file,
-            reference=f"{repository}:{tag}" if tag else repository or None,
+            reference=reference,
             changes=ctx.request.query.get("changes", []),
             message=ctx.text("message"),
-            platform=ctx.text("platform") or None,
+            platform=ctx.text("platform"),
+            docker_version=COMPATIBLE_WITH,
             progress=report,
         )
         report({"status": image_id})

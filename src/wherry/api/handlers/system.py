@@ -95,7 +95,7 @@ def with_legacy_fields(message: dict[str, Any]) -> dict[str, Any]:
     if kind not in ("container", "image"):
         return message
     actor = message["Actor"]
-    legacy = {"status": message["Action"], "id": actor["ID"]}
+    legacy = {"status": message["Action"]} | ({"id": actor["ID"]} if actor["ID"] else {})
     if kind == "container" and actor["Attributes"].get("image"):
         legacy["from"] = actor["Attributes"]["image"]
     return legacy | message

@@ -20,7 +20,7 @@ _CACHE_FILTERS = frozenset(
 
 async def disk(ctx: Context) -> Response:
     """GET /system/df."""
-    kinds = ctx.request.query.get("type") or KINDS
+    kinds = (ctx.request.query.get("type") if ctx.version >= (1, 42) else None) or KINDS
     for kind in kinds:
         if kind not in KINDS:
             raise InvalidArgument(f"unknown object type: {kind}")
@@ -32,15 +32,13 @@ async def disk(ctx: Context) -> Response:
         "Volumes": _volumes(usage),
         "BuildCache": [] if "build-cache" in kinds else None,
     }
-    if ctx.version < (1, 42):
-        shown["BuilderSize"] = 0
     return json_response(shown)
 
 
 def _images(ctx: Context, usage: DiskUsage) -> list[dict[str, Any]] | None:
     if usage.images is None:
         return None
-    return [image_shapes.summary(image, ctx.version) | {"Containers": image.containers} for image in usage.images]
+    return [image_shapes.usage(image, ctx.version) for image in usage.images]
 
 
 def _containers(usage: DiskUsage) -> list[dict[str, Any]] | None:

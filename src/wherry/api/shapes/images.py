@@ -35,9 +35,11 @@ _IMAGE_FIELDS = (*_NO_CONFIG, "ArgsEscaped", "ExposedPorts", "Healthcheck", "She
 
 def summary(image: Image, version: Version) -> dict[str, Any]:
     """One entry of GET /images/json."""
-    tags, digests = image.repo_tags, image.repo_digests
-    if version < (1, 43) and not tags and not digests:
-        tags, digests = ["<none>:<none>"], ["<none>@<none>"]
+    tags: list[str] | None = image.repo_tags
+    digests: list[str] | None = image.repo_digests
+    if version < (1, 43):
+        no_names = (["<none>:<none>"], ["<none>@<none>"])
+        tags, digests = (tags or None, digests or None) if tags or digests else no_names
     entry = {
         "Containers": image.containers if version >= (1, 51) else -1,
         "Created": image.created_ns // 1_000_000_000,
@@ -52,6 +54,12 @@ def summary(image: Image, version: Version) -> dict[str, Any]:
     if version < (1, 44):
         entry["VirtualSize"] = image.size
     return entry
+
+
+def usage(image: Image, version: Version) -> dict[str, Any]:
+    """One image of GET /system/df."""
+    shown = summary(image, version) | {"Containers": image.containers}
+    return shown | {"RepoDigests": image.repo_digests or None, "RepoTags": image.repo_tags or None}
 
 
 def inspect(image: Image, layer_dirs: list[str], version: Version, driver: str = "overlay2") -> dict[str, Any]:

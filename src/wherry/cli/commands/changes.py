@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
+from wherry.cli import outfile
 from wherry.cli.command import Command
 from wherry.cli.errors import StatusError
 from wherry.cli.flags import Flag
-from wherry.cli.session import write_all
 from wherry.cli.terminal import is_terminal
 from wherry.client.engine import quote
 
@@ -15,7 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.flags import Parsed
     from wherry.cli.session import Session
-    from wherry.client.http import Response
 
 _KINDS = "CAD"
 
@@ -33,38 +30,9 @@ def _export(session: Session, parsed: Parsed) -> int:
     if not path and is_terminal(1):
         raise StatusError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     if path:
-        _check_output(path)
-    response = session.engine.request("GET", f"/containers/{quote(parsed.arguments[0], '/:')}/export")
-    if path:
-        _save(response, path)
-    else:
-        for piece in response.pieces():
-            write_all(1, piece)
+        outfile.check(path, "failed to export container")
+    outfile.receive(session.engine.request("GET", f"/containers/{quote(parsed.arguments[0], '/:')}/export"), path)
     return 0
-
-
-def _check_output(path: str) -> None:
-    prefix = "failed to export container: "
-    if os.path.isdir(path):
-        raise StatusError(f"{prefix}cannot write to a directory")
-    directory = os.path.dirname(os.path.normpath(path))
-    if directory and not os.path.isdir(directory):
-        raise StatusError(f"{prefix}invalid output path: stat {directory}: no such file or directory")
-
-
-def _save(response: Response, path: str) -> None:
-    """Under another name first, so that what fails leaves nothing behind that looks whole."""
-    unfinished = f"{path}.{os.getpid()}.tmp"
-    fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        for piece in response.pieces():
-            write_all(fd, piece)
-        os.rename(unfinished, path)
-    except BaseException:
-        os.unlink(unfinished)
-        raise
-    finally:
-        os.close(fd)
 
 
 def _commit(session: Session, parsed: Parsed) -> int:

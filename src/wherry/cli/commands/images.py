@@ -128,13 +128,13 @@ def _list(session: Session, parsed: Parsed) -> int:
 
 
 def _remove(session: Session, parsed: Parsed) -> int:
-    query = {"force": "1"} if parsed["force"] else {}
+    query = [("force", "1")] if parsed["force"] else []
     if parsed["no-prune"]:
-        query["noprune"] = "1"
+        query.append(("noprune", "1"))
     if parsed["platform"]:
         from wherry.cli.platforms import as_query
 
-        query["platforms"] = as_query(parsed["platform"])
+        query += as_query("platforms", parsed["platform"])
     failures, fatal = [], False
     for name in parsed.arguments:
         try:

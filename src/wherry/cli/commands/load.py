@@ -13,11 +13,13 @@ from wherry.cli.terminal import is_terminal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from wherry.cli.flags import Parsed
     from wherry.cli.session import Session
 
 _CHUNK = 1 << 20
+_FETCH_TIMEOUT_S = 60
 
 
 def pieces(fd: int, name: str = "/dev/stdin", *, close: bool = False) -> Iterator[bytes]:
@@ -58,36 +60,37 @@ def _load(session: Session, parsed: Parsed) -> int:
         body = pieces(0)
     query = {"quiet": "1"} if parsed["quiet"] or not is_terminal(1) else {"quiet": "0"}
     if parsed["platform"]:
-        from wherry.cli.platforms import as_query
+        from wherry.cli.platforms import as_json
 
-        query["platform"] = as_query(parsed["platform"])
+        query["platform"] = as_json(parsed["platform"])
     send(session, query, body)
     return 0
 
 
-def send(session: Session, query: dict[str, str], body: Iterator[bytes]) -> None:
-    """Send an archive to the engine and show what it makes of it; raises StatusError."""
+def send(session: Session, query: dict[str, str], body: Iterator[bytes], *, shown: bool = True) -> None:
+    """Send an archive to the engine and show what it makes of it, if it shall be `shown`; raises StatusError."""
     response = session.engine.request(
         "POST", "/images/load", query, body, headers={"Content-Type": "application/x-tar"}
     )
-    show(response, 1)
+    show(response, 1 if shown else None)
 
 
 def _import(session: Session, parsed: Parsed) -> int:
     source, *repository = parsed.arguments
-    query = {"fromSrc": "-", "message": parsed["message"], "repo": repository[0] if repository else ""}
-    changes = parsed["change"]
-    body = None
+    message = parsed["message"]
     if source == "-":
         body = pieces(0)
     elif source.startswith(("http://", "https://")):
-        query["fromSrc"] = source
+        body = _fetch(source)
+        message = message or f"Imported from {source}"
     else:
         body = pieces(_open(source), source, close=True)
     if repository:
         from wherry.cli.references import parse
 
         parse(repository[0])
+    query = {"fromSrc": "-", "message": message, "repo": repository[0] if repository else ""}
+    changes = parsed["change"]
     if parsed["platform"]:
         query["platform"] = parsed["platform"].lower()
     headers = {"Content-Type": "text/plain"}
@@ -97,12 +100,40 @@ def _import(session: Session, parsed: Parsed) -> int:
     return 0
 
 
+def _fetch(url: str) -> Iterator[bytes]:
+    """What lies at a URL. We ask for it, not the engine, which would reach what its host reaches and we do not. Raises
+    StatusError."""
+    from urllib.error import HTTPError, URLError
+    from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, ProxyHandler, build_opener
+
+    opener = build_opener(ProxyHandler(), HTTPHandler(), HTTPSHandler(), HTTPRedirectHandler())
+    try:
+        response = opener.open(url, timeout=_FETCH_TIMEOUT_S)
+    except HTTPError as error:
+        raise StatusError(f"cannot import {url}: the server answers {error.code} {error.reason}") from None
+    except (URLError, OSError, ValueError) as error:
+        raise StatusError(f"cannot import {url}: {getattr(error, 'reason', error)}") from None
+    return _received(response, url)
+
+
+def _received(response: Any, url: str) -> Iterator[bytes]:
+    from http.client import HTTPException
+
+    try:
+        with response:
+            while data := response.read(_CHUNK):
+                yield data
+            if response.length:
+                raise StatusError(f"cannot import {url}: it ended {response.length} bytes early")
+    except (HTTPException, OSError) as error:
+        raise StatusError(f"cannot import {url}: {error}") from None
+
+
 LOAD_FLAGS = (
     Flag("input", "string", "Read from tar archive file, instead of STDIN", short="i"),
     Flag(
-        "platform", "list",
+        "platform", "string",
         'Load only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")',
-        word="string",
     ),
     Flag("quiet", "bool", "Suppress the load output", short="q"),
 )  # fmt: skip

@@ -116,6 +116,8 @@ def for_argument(session: Session, path: str, before: Sequence[str], kind: str) 
 def _others(session: Session, group: str, verb: str, before: Sequence[str]) -> list[str] | None:
     if (group, verb) in (("image", "load"), ("image", "import"), ("image", "from-host")):
         return None
+    if (group, verb) == ("image", "bootstrap"):
+        return []
     if (group, verb) in (("context", "import"), ("context", "export")) and before:
         return None
     if (group, verb) in (("network", "connect"), ("network", "disconnect")) and before:

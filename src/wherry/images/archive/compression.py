@@ -30,6 +30,7 @@ _GzipError: type[Exception] = zlib.error if _isal is None else _isal.IsalError
 
 MAGIC_LENGTH = 6
 _MAGICS = ((b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"))
+_ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
 # xz dictionaries may be 4 GiB; the default preset of every tool needs 9 to 65 MiB.
 _XZ_MEMORY = 128 << 20
 # The window a zstd frame may ask for, as a power of two: what the registries' clients accept.
@@ -43,7 +44,8 @@ def detect(head: bytes | memoryview) -> str:
     for magic, name in _MAGICS:
         if start.startswith(magic):
             return name
-    return ""
+    # what decoders skip (RFC 8878, 3.1.2): zstd:chunked ends with such frames, pzstd begins with one
+    return "zstd" if start[1:4] == _ZSTD_SKIPPABLE and start[0] & 0xF0 == 0x50 else ""
 
 
 class _Member(Protocol):

@@ -10,6 +10,7 @@ times are in whole seconds: both as Docker.
 import errno
 import os
 import stat
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from wherry.images.archive import headers, writer
@@ -20,6 +21,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CAPABILITY = "security.capability"
 _HELD_DIRECTORIES = 64
 _SMALL = 64 << 10
+_READ = 1 << 20
 _NS = 10**9
 _GONE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EACCES, errno.ESTALE)
 _KINDS = {
@@ -42,6 +44,20 @@ class Sink(Protocol):
     def send_file(self, fd: int, count: int, /) -> int:
         """Take up to `count` bytes from a file's beginning; how many there were."""
         ...
+
+
+class FunctionSink:
+    """A sink that hands everything to one function."""
+
+    def __init__(self, append: Callable[[bytes], object]) -> None:
+        self.write = append
+
+    def send_file(self, fd: int, count: int, /) -> int:
+        left = count
+        while left and (data := os.read(fd, min(left, _READ))):
+            self.write(data)
+            left -= len(data)
+        return count - left
 
 
 class _Level(NamedTuple):
@@ -96,7 +112,7 @@ class Packer:
 
     def _directory(self, fd: int, name: bytes) -> None:
         status = os.fstat(fd)
-        self._member(name if name.endswith(b"/") else name + b"/", status, headers.DIRECTORY, xattrs=_capability(fd))
+        self._member(name if name.endswith(b"/") else name + b"/", status, headers.DIRECTORY, xattrs=self._xattrs(fd))
 
     def leaf(self, parent: int, name: bytes, shown: bytes, status: os.stat_result) -> None:
         """One file that is no directory: `name` in the directory `parent`, called `shown` in the archive."""
@@ -121,7 +137,7 @@ class Packer:
         try:
             status = os.fstat(fd)
             if stat.S_ISREG(status.st_mode) and not self._linked(shown, status):
-                self._member(shown, status, headers.REGULAR, size=status.st_size, xattrs=_capability(fd))
+                self._member(shown, status, headers.REGULAR, size=status.st_size, xattrs=self._xattrs(fd))
                 self._content(fd, status.st_size)
         finally:
             os.close(fd)
@@ -139,6 +155,17 @@ class Packer:
             sent += len(zeros)
         if size % headers.BLOCK:
             self._sink.write(writer.padding(size))
+
+    def _xattrs(self, fd: int) -> dict[bytes, bytes] | None:
+        """The extended attributes that are kept."""
+        try:
+            return {_CAPABILITY.encode(): os.getxattr(fd, _CAPABILITY)}
+        except OSError:
+            return None
+
+    def _mtime_ns(self, status: os.stat_result) -> int:
+        """The time that is kept, as far as it is."""
+        return status.st_mtime_ns // _NS * _NS
 
     def _linked(self, shown: bytes, status: os.stat_result) -> bool:
         """Whether the file is in the archive under another name; then a link to that is written."""
@@ -171,7 +198,7 @@ class Packer:
                 uid=status.st_uid,
                 gid=status.st_gid,
                 size=size,
-                mtime_ns=status.st_mtime_ns // _NS * _NS,
+                mtime_ns=self._mtime_ns(status),
                 linkname=linkname,
                 device=device,
                 xattrs=xattrs,
@@ -223,10 +250,3 @@ class _Walk:
 def open_below(root: int, path: bytes, flags: int) -> int:
     """Open `path` below the directory `root`, none of whose components may be a link. Raises OSError."""
     return openat2(root, path or b".", flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
-
-
-def _capability(fd: int) -> dict[bytes, bytes] | None:
-    try:
-        return {_CAPABILITY.encode(): os.getxattr(fd, _CAPABILITY)}
-    except OSError:
-        return None

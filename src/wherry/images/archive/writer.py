@@ -1,8 +1,5 @@
 """A tar writer whose output depends on its arguments only: ustar headers, pax records where those do not suffice."""
 
-from collections.abc import Iterable
-from typing import BinaryIO
-
 from wherry.images.archive import headers
 
 _OCTAL_8 = 0o7777777
@@ -105,15 +102,3 @@ def padding(size: int) -> bytes:
 def end() -> bytes:
     """The end of an archive."""
     return bytes(2 * headers.BLOCK)
-
-
-def write_member(out: BinaryIO, header: bytes, size: int, content: Iterable[bytes]) -> None:
-    """Write one member with its content; raises ValueError when the content is not of the size announced."""
-    out.write(header)
-    written = 0
-    for piece in content:
-        out.write(piece)
-        written += len(piece)
-    if written != size:
-        raise ValueError(f"content of {written} bytes announced as {size}")
-    out.write(padding(size))

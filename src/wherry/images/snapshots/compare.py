@@ -14,6 +14,8 @@ MODIFIED, ADDED, DELETED = 0, 1, 2
 """Kinds of changes, numbered as in GET /containers/{id}/changes."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PIECE = 256 << 10
 
 
 class Change(NamedTuple):
@@ -24,6 +26,8 @@ class Change(NamedTuple):
     kind: int
     status: os.stat_result | None
     """what is there now; None for what was deleted"""
+    before: os.stat_result | None
+    """what was there; None for what was added"""
 
 
 def changes(old: Path, new: Path) -> Iterator[Change]:
@@ -33,11 +37,33 @@ def changes(old: Path, new: Path) -> Iterator[Change]:
     try:
         new_fd = os.open(new, _DIRECTORY)
         try:
-            yield from _below("", old_fd, new_fd)
+            yield from between(old_fd, new_fd)
         finally:
             os.close(new_fd)
     finally:
         os.close(old_fd)
+
+
+def between(old: int, new: int, *, contents: bool = False) -> Iterator[Change]:
+    """As `changes`, of two descriptors. `contents`: files of equal size and time are read, too, unless they are one."""
+    yield from _Comparison(contents).below("", old, new)
+
+
+def size_of(change: Change, old: int) -> int:
+    """Bytes in the file that is there now, or that was deleted, of a directory that was with all below it; `old` is
+    the descriptor of the old tree. 0 for other directories."""
+    status = change.status or change.before
+    if status is None or not stat.S_ISDIR(status.st_mode):
+        return status.st_size if status else 0
+    return _tree_size(old, change.path[1:]) if change.status is None else 0
+
+
+def _tree_size(root: int, path: str) -> int:
+    """Bytes in the files of the directory `path` below `root`. Nobody writes there."""
+    total = 0
+    for _, _, names, fd in os.fwalk(path, dir_fd=root):
+        total += sum(os.stat(name, dir_fd=fd, follow_symlinks=False).st_size for name in names)
+    return total
 
 
 def written(old: Path, new: Path) -> int:
@@ -50,45 +76,68 @@ def written(old: Path, new: Path) -> int:
     return sum(sizes.values())
 
 
-def _below(path: str, old: int, new: int) -> Iterator[Change]:
-    """The changes between two directories; `old` -1 when there was none."""
-    names = set(os.listdir(old)) if old >= 0 else set()
-    for name in sorted(names | set(os.listdir(new))):
-        before = _status(name, old) if name in names else None
-        after = _status(name, new)
-        where = f"{path}/{name}"
-        if after is None:
-            yield from [Change(where, DELETED, None)] if before else []
-        elif stat.S_ISDIR(after.st_mode):
-            yield from _directory(where, name, (old, before), (new, after))
-        elif before is None or _differs(before, after):
-            yield Change(where, ADDED if before is None else MODIFIED, after)
+class _Comparison:
+    """One walk through two trees."""
 
+    def __init__(self, contents: bool) -> None:
+        self._contents = contents
 
-def _directory(
-    path: str, name: str, old: tuple[int, os.stat_result | None], new: tuple[int, os.stat_result]
-) -> Iterator[Change]:
-    before, after = old[1], new[1]
-    was_directory = before is not None and stat.S_ISDIR(before.st_mode)
-    old_fd = os.open(name, _DIRECTORY, dir_fd=old[0]) if was_directory else -1
-    try:
+    def below(self, path: str, old: int, new: int) -> Iterator[Change]:
+        """The changes between two directories; `old` -1 when there was none."""
+        names = set(os.listdir(old)) if old >= 0 else set()
+        for name in sorted(names | set(os.listdir(new))):
+            before = _status(name, old) if name in names else None
+            after = _status(name, new)
+            where = f"{path}/{name}"
+            if after is None:
+                yield from [Change(where, DELETED, None, before)] if before else []
+            elif stat.S_ISDIR(after.st_mode):
+                yield from self._directory(where, name, (old, before), (new, after))
+            elif before is None or self._differs(name, (old, before), (new, after)):
+                yield Change(where, ADDED if before is None else MODIFIED, after, before)
+
+    def _directory(
+        self, path: str, name: str, old: tuple[int, os.stat_result | None], new: tuple[int, os.stat_result]
+    ) -> Iterator[Change]:
+        before, after = old[1], new[1]
+        was_directory = before is not None and stat.S_ISDIR(before.st_mode)
+        old_fd = os.open(name, _DIRECTORY, dir_fd=old[0]) if was_directory else -1
         try:
-            new_fd = os.open(name, _DIRECTORY, dir_fd=new[0])
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        try:
-            inside = _below(path, old_fd, new_fd)
-            first = next(inside, None)
-            if before is None or first is not None or _differs(before, after):
-                yield Change(path, ADDED if before is None else MODIFIED, after)
-            if first is not None:
-                yield first
-                yield from inside
+            try:
+                new_fd = os.open(name, _DIRECTORY, dir_fd=new[0])
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            try:
+                inside = self.below(path, old_fd, new_fd)
+                first = next(inside, None)
+                if before is None or first is not None or _differs(before, after):
+                    yield Change(path, ADDED if before is None else MODIFIED, after, before)
+                if first is not None:
+                    yield first
+                    yield from inside
+            finally:
+                os.close(new_fd)
         finally:
-            os.close(new_fd)
-    finally:
-        if old_fd >= 0:
-            os.close(old_fd)
+            if old_fd >= 0:
+                os.close(old_fd)
+
+    def _differs(self, name: str, old: tuple[int, os.stat_result], new: tuple[int, os.stat_result]) -> bool:
+        if _differs(old[1], new[1]):
+            return True
+        # layers that two images share show one inode number
+        return self._contents and old[1].st_ino != new[1].st_ino and not _same_content(name, old[0], new[0], new[1])
+
+
+def _same_content(name: str, old: int, new: int, status: os.stat_result) -> bool:
+    if stat.S_ISLNK(status.st_mode):
+        return os.readlink(name, dir_fd=old) == os.readlink(name, dir_fd=new)
+    if not stat.S_ISREG(status.st_mode):
+        return True
+    with open(os.open(name, _FILE, dir_fd=old), "rb") as one, open(os.open(name, _FILE, dir_fd=new), "rb") as other:
+        while piece := one.read(_PIECE):
+            if piece != other.read(_PIECE):
+                return False
+    return True
 
 
 def _status(name: str, directory: int) -> os.stat_result | None:

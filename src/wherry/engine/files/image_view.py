@@ -1,0 +1,69 @@
+"""An image's root file system as its containers begin with it, to read: for `image flatten` and `image diff`."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from wherry.engine.files import paths
+from wherry.errors import Internal
+from wherry.images.store import Image
+from wherry.linux import mounts as m
+from wherry.linux.private_mounts import private_mounts
+from wherry.runtime.rootfs import attach_overlay
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+_READ_ONLY = m.ATTR_NODEV | m.ATTR_NOSUID | m.ATTR_NOEXEC | m.ATTR_RDONLY
+
+
+@contextmanager
+def image_root(engine: "Engine", image: Image) -> Iterator[int]:
+    """A descriptor of the root directory, mounted where nobody sees it until the block ends; in a worker thread.
+    Raises `NotFound` for an image that was removed meanwhile, `Internal` when it cannot be mounted."""
+    directories = engine.images.hold(image)
+    try:
+        mounts = private_mounts(os.fspath(engine.paths.exec_root), lambda target: _mount(engine, directories, target))
+        try:
+            root = paths.reopen(mounts.root, os.O_DIRECTORY)
+        finally:
+            os.close(mounts.root)
+        try:
+            yield root
+        finally:
+            os.close(root)
+            os.close(mounts.namespace)
+    except OSError as error:
+        raise Internal(f"cannot read the file system of image {image.id}: {error}") from error
+    finally:
+        engine.images.let_go(directories)
+
+
+def _mount(engine: "Engine", directories: list[str], target: int) -> int:
+    root = _overlay(directories, target) if engine.images.driver.stacked else _tree(directories[0], target)
+    m.mount_setattr(root, set_=_READ_ONLY)
+    return root
+
+
+def _overlay(directories: list[str], target: int) -> int:
+    """What whiteouts say holds for a sole layer only with something above it: an empty tmpfs."""
+    scratch = m.new_filesystem("tmpfs", [("mode", "0755")])
+    try:
+        m.move_mount(scratch, target)
+        for name in ("upper", "work"):
+            os.mkdir(name, 0o755, dir_fd=scratch)
+        place = m.fd_path(scratch)
+        return attach_overlay(scratch, tuple(directories), f"{place}/upper", f"{place}/work", ())
+    finally:
+        os.close(scratch)
+
+
+def _tree(directory: str, target: int) -> int:
+    own = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        tree = m.copy_mount(own)
+    finally:
+        os.close(own)
+    m.move_mount(tree, target)
+    return tree
