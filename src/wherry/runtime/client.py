@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 import wherry
 from wherry.errors import Internal, Unavailable, from_kind
 from wherry.linux import fdpass, memfd
+from wherry.runtime import late
 from wherry.runtime.lifecycle import compile_filter
 from wherry.runtime.monitor import protocol
 
 _START_S = 20.0
 _RETRY_S = 0.001
+_MARGIN_S = 5.0
 
 EventHandler = Callable[["Monitor", dict[str, Any]], None]
 
@@ -380,7 +382,14 @@ def _head(request: dict[str, Any], attachments: Sequence[Attachment], with_filte
         "seccomp_flags": (linux.get("seccomp") or {}).get("flags"),
         "attachments": [a.wishes() for a in attachments],
         "filter": with_filter,
+        "patience": _patience(request),
     }
+
+
+def _patience(request: dict[str, Any]) -> float:
+    """How many seconds the monitor is to wait for the container's program to run: longer than what it waits for, which
+    tidies up after itself. Another runtime is called to create, to start and, if that fails, to delete."""
+    return (3 if request.get("runtime") else 1) * late.patience(request["config"]) + _MARGIN_S
 
 
 def _with_console(process: dict[str, Any], tty: bool, size: Sequence[int] | None) -> dict[str, Any]:

@@ -190,7 +190,11 @@ class Supervisor:
         if self._waiting is None:
             raise StartError("Conflict", "the container has already been started")
         helper, self._waiting = self._waiting, None
-        helper.start()
+        try:
+            helper.start()
+        except StartError:
+            _kill(self._job)  # if it has not ended already
+            raise
         self._started_at = time.time_ns()
 
     def _signal(self, message: dict[str, Any], fds: list[int]) -> None:
