@@ -40,6 +40,8 @@ class Exit(NamedTuple):
     signal: int = 0
     lost: str = ""
     """Why nobody saw the end, where that is no error of the container's."""
+    monitor: tuple[int, int] = (0, 0)
+    """Pid and start time of the one that recorded it."""
 
 
 def handler(engine: "Engine", entry: Entry) -> Callable[[Monitor, dict[str, Any]], None]:
@@ -112,6 +114,7 @@ def recorded_exit(engine: "Engine", container_id: str) -> Exit | None:
             started_at=int(record.get("started_at") or 0),
             pid=int(record.get("pid") or 0),
             signal=int(record.get("signal") or 0),
+            monitor=(int(record.get("monitor_pid") or 0), int(record.get("monitor_start_time") or 0)),
         )
     except FileNotFoundError:
         return None

@@ -45,6 +45,7 @@ from wherry.runtime.monitor.joining import Joining, Wanted
 from wherry.runtime.monitor.poller import POLLIN, Poller
 from wherry.runtime.monitor.record import exit_of, write_record
 from wherry.runtime.monitor.stdio import Pipes
+from wherry.runtime.state import process_start_time
 
 _OOM_SETTLES_S = 0.2
 _LOST = 137  # the exit code when the monitor fails and takes the container with it
@@ -411,7 +412,9 @@ class Supervisor:
         self._control.announce({**event, "time": end["finished_at"], "mounted": self._mounts >= 0}, self._leave)
 
     def _record(self, end: dict[str, Any]) -> None:
-        write_record(self._record_path, {**end, "pid": self._job.pid, "started_at": self._started_at})
+        own = os.getpid()
+        monitor = {"monitor_pid": own, "monitor_start_time": process_start_time(own)}
+        write_record(self._record_path, {**end, "pid": self._job.pid, "started_at": self._started_at, **monitor})
 
     def _leave(self) -> None:
         for job in self._every_job():
