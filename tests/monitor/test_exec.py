@@ -5,14 +5,12 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.monitor.lab import Events, Lab, exists, receive_all, streams, until
+from tests.monitor.lab import Events, Lab, exists, receive_all, start_tracer, streams, until
 from wherry.errors import Conflict, Internal, InvalidArgument
 from wherry.runtime.client import Attachment, Monitor, connect
 
@@ -248,15 +246,6 @@ def test_a_joining_process_that_dies_is_an_error(play, monkeypatch, point):
     play(scenario)
 
 
-def start_tracer(init: int) -> "subprocess.Popen[bytes]":
-    pidfd = os.pidfd_open(init)
-    try:
-        command = [sys.executable, str(Path(__file__).with_name("tracer.py")), str(pidfd)]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[pidfd])
-    finally:
-        os.close(pidfd)
-
-
 def test_whoever_traces_a_joining_process_gains_nothing(play, monkeypatch):
     """A container with CAP_SYS_PTRACE may attach to what enters its PID namespace. It finds processes like its own: the
     container's root, namespaces, capabilities and filter, and no descriptor but streams and the connection."""
@@ -268,10 +257,7 @@ def test_whoever_traces_a_joining_process_gains_nothing(play, monkeypatch):
         request["config"]["process"]["capabilities"] = {name: ["CAP_CHOWN", "CAP_SYS_PTRACE"] for name in sets}
         request["config"]["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": []}
         monitor, events = await lab.run(request)
-        tracer = start_tracer(monitor.pid)
-        assert tracer.stdin
-        assert tracer.stdout
-        assert await asyncio.to_thread(tracer.stdout.readline) == b"ready\n"
+        tracer = await start_tracer(monitor.pid, "look")
         for n in range(10):
             await execute(monitor, request, f"x{n}", "true")
             await events.until("exec_exit", exec_id=f"x{n}")

@@ -1,19 +1,21 @@
-"""A tracer inside a container's PID namespace, with every capability: `python tracer.py PIDFD CALLS`.
+"""A tracer inside a container's PID namespace, with every capability: `python tracer.py PIDFD look|hold|stop`.
 
-Attaches to each process that appears and prints, one JSON object a line, what it would have in its hands: when it was
-stopped before its program ran, its root, namespaces, capabilities, seccomp mode and descriptors. Prints "ready" when it
-looks, ends when its input does.
+look: attaches to each process that appears and prints, one JSON object a line, what it would have in its hands: when it
+was stopped before its program ran, its root, namespaces, capabilities, seccomp mode and descriptors. hold: does not let
+go of it. stop: sends SIGSTOP to it, again and again. Prints "ready" when it looks, ends when its input does.
 """
 
 import ctypes
 import json
 import os
 import select
+import signal
 import sys
 from pathlib import Path
 
 libc = ctypes.CDLL(None, use_errno=True)
 ATTACH, DETACH, WALL = 16, 17, 0x40000000
+MODE = sys.argv[2]
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user")
 
 
@@ -25,6 +27,8 @@ def look_at(base: str) -> dict[str, object]:
     return {
         "exe": os.readlink(f"{base}/exe"),
         "root": [root.st_dev, root.st_ino],
+        "files": sorted(os.listdir(f"{base}/root/.")),
+        "climbed": sorted(os.listdir(f"{base}/root/../..")),
         "cwd": os.readlink(f"{base}/cwd"),
         "namespaces": {name: os.readlink(f"{base}/ns/{name}") for name in NAMESPACES},
         "capabilities": [int(status[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")],
@@ -54,7 +58,15 @@ def trace(pid: int) -> None:
     except (FileNotFoundError, ProcessLookupError, ChildProcessError):
         pass
     finally:
-        libc.ptrace(DETACH, pid, None, None)
+        if MODE == "look":
+            libc.ptrace(DETACH, pid, None, None)
+
+
+def stop(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGSTOP)
+    except ProcessLookupError:
+        pass
 
 
 def main() -> None:
@@ -70,8 +82,8 @@ def main() -> None:
     while not select.select([0], [], [], 0)[0]:
         present = {int(name) for name in os.listdir("/proc") if name.isdigit()}
         for pid in present - known:
-            trace(pid)
-        known = (known & present) | present
+            stop(pid) if MODE == "stop" else trace(pid)
+        known = (known & present) | (present if MODE != "stop" else set())
 
 
 main()

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -116,3 +118,24 @@ def test_user_and_time_namespace_together(userns: Lab) -> None:
     userns.linux["timeOffsets"] = {"boottime": {"secs": 1000000}}
     result = userns.run("cat", "/proc/uptime")
     assert float(result.out.split()[0]) > 1000000, result.err
+
+
+def test_with_the_pid_namespace_of_another(userns: Lab) -> None:
+    """Init is born into it late. A procfs of it could be mounted if it belonged to the user namespace."""
+    with subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "sleep", "60"]) as holder:
+        try:
+            path = f"/proc/{holder.pid}/ns/pid_for_children"
+            while not os.path.exists(path) or os.readlink(path) == os.readlink("/proc/self/ns/pid"):
+                time.sleep(0.001)
+            wanted = os.readlink(path).replace("pid_for_children", "pid")
+            userns.drop_namespace("pid")
+            userns.linux["namespaces"].append({"type": "pid", "path": path})
+            userns.config["mounts"] = [entry for entry in userns.config["mounts"] if entry["type"] != "proc"]
+            userns.linux["maskedPaths"] = userns.linux["readonlyPaths"] = []
+            pid = userns.start_sleeping()
+            assert os.readlink(f"/proc/{pid}/ns/pid") == wanted
+            assert os.stat(f"/proc/{pid}").st_uid == _BASE
+            assert f"/{userns.id}" in Path(f"/proc/{pid}/cgroup").read_text()
+        finally:
+            userns.close()
+            holder.kill()

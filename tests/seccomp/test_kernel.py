@@ -114,3 +114,17 @@ def test_malformed_program_is_refused():
         return 0
 
     assert under_filter({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []}, load) == errno.EINVAL
+
+
+def test_a_filter_that_allows_a_few_calls_alone() -> None:
+    """Judged as the kernel would, with each architecture's numbers and every half of an argument."""
+    program = seccomp.allow_only((39, 60), ((56, 17), (57, 1 << 33)))
+    audit = seccomp.AUDIT_ARCHITECTURES[os.uname().machine]
+    allow, refuse = 0x7FFF0000, 0x00050000 | errno.EPERM
+    for number, arguments, wanted in (
+        *((39, (5,), allow), (60, (), allow), (40, (), refuse), (39 | 0x40000000, (), refuse)),
+        *((56, (17,), allow), (56, (17 | 1 << 32,), refuse), (56, (0x10000011,), refuse)),
+        *((57, (1 << 33,), allow), (57, (0,), refuse), (57, (1 << 33 | 1,), refuse)),
+    ):
+        assert seccomp.verdict(program, audit, number, arguments) == wanted, (number, arguments)
+    assert seccomp.verdict(program, audit ^ 1, 39) == refuse

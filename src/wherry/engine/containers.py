@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -143,11 +143,19 @@ class Requested(NamedTuple):
     signal: int = 0
 
 
+class Unmounting(Protocol):
+    """What still has mounts of a container."""
+
+    async def unmounted(self) -> None:
+        """Wait until they are gone."""
+
+
 class Entry:
     """One container in memory. Changes of `record` are made under `lock` and saved before they take effect."""
 
     __slots__ = (
         "backoff_s",
+        "copying",
         "exec_ids",
         "lock",
         "monitor",
@@ -172,8 +180,10 @@ class Entry:
         self.record = record
         self.lock = asyncio.Lock()
         self.monitor: Monitor | None = None
-        self.unmounting: Monitor | None = None
-        """Of the last run, as long as it still has the container's mounts (`unmounting`)."""
+        self.unmounting: Unmounting | None = None
+        """The last run's monitor, as long as it still has the container's mounts (`unmounting`)."""
+        self.copying: asyncio.Event | None = None
+        """Files are copied into it while it does not run: set when that is done."""
         self.pending: list[Pending] = []
         self.waits: list[Wait] = []
         self.exec_ids: list[str] = []

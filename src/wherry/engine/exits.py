@@ -43,6 +43,8 @@ class Exit(NamedTuple):
     """Why nobody saw the end, where that is no error of the container's."""
     execs: Mapping[str, int] = MappingProxyType({})
     """The exit codes of execs that ended before, as far as nobody was told of them."""
+    monitor: tuple[int, int] = (0, 0)
+    """Pid and start time of the one that recorded it."""
 
 
 def handler(engine: "Engine", entry: Entry) -> Callable[[Monitor, dict[str, Any]], None]:
@@ -116,6 +118,7 @@ def recorded_exit(engine: "Engine", container_id: str) -> Exit | None:
             pid=int(record.get("pid") or 0),
             signal=int(record.get("signal") or 0),
             execs={str(name): int(code) for name, code in (record.get("execs") or {}).items()},
+            monitor=(int(record.get("monitor_pid") or 0), int(record.get("monitor_start_time") or 0)),
         )
     except FileNotFoundError:
         return None

@@ -20,7 +20,7 @@ from wherry.engine.exits import KILLED, Exit, apply_exit, handler, recorded_exit
 from wherry.engine.proctree import kill_tree
 from wherry.engine.reconcile import reconcile
 from wherry.engine.sandbox import apply_endpoint, kill_leftovers
-from wherry.engine.unmounting import unmounted
+from wherry.engine.unmounting import remember, unmounted
 from wherry.errors import Conflict, WherryError
 from wherry.failpoint import hit
 from wherry.runtime.client import Monitor, connect
@@ -122,6 +122,8 @@ async def _restore_entry(engine: "Engine", entry: Entry) -> None:
     if await _taken_back(engine, entry):
         return
     found = await engine.run_blocking(recorded_exit, engine, entry.id)
+    if found is not None:
+        remember(entry, *found.monitor)
     was_running = state.status in ("running", "paused")
     if found is not None:
         exec.taken_back(engine, entry, {}, found.execs)

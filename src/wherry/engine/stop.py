@@ -19,6 +19,7 @@ from wherry.engine.signals import deliverable, parse_signal, signal_name
 from wherry.engine.start import start_locked
 from wherry.errors import Conflict, Internal, InvalidArgument, NotModified, WherryError
 from wherry.failpoint import hit
+from wherry.runtime.client import Unresponsive
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -150,8 +151,8 @@ async def _signal(engine: "Engine", entry: Entry, number: int) -> None:
                 health.unpause(engine, entry)
                 engine.save_or_later(entry)
                 engine.publish(entry.record, "unpause")
-        except (Conflict, ConnectionError):
-            return  # it has just ended
+        except (Conflict, ConnectionError, Unresponsive):
+            return  # it has just ended, or what it does not do is left to the kernel
 
 
 async def _send(engine: "Engine", entry: Entry, monitor: "Monitor", number: int) -> None:
@@ -308,7 +309,7 @@ async def _pause(engine: "Engine", ref: str, action: str) -> None:
             raise Internal(f"container {entry.id} has no monitor")
         try:
             await (freeze if action == "pause" else thaw)(engine, entry, entry.monitor)
-        except WherryError as error:
+        except (WherryError, ConnectionError) as error:
             raise Internal(f"cannot {action} container {entry.id}: {error}") from error
         entry.record.state.status = status
         engine.save_or_later(entry)

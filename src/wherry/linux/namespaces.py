@@ -38,9 +38,14 @@ def setns(fd: int, flags: int) -> None:
     syscall(NR.setns, fd, flags)
 
 
+def fork() -> int:
+    """fork(2) as the bare system call. Only for a single-threaded process: the interpreter's and libc's own after-fork
+    work is not done."""
+    return syscall(NR.clone, signal.SIGCHLD.value, 0, 0, 0, 0)
+
+
 def fork_sibling() -> int:
-    """fork(2), but the child's parent is the caller's parent, who will reap it (CLONE_PARENT). Only for a
-    single-threaded process: the interpreter's and libc's own after-fork work is not done."""
+    """`fork`, but the child's parent is the caller's parent, who will reap it (CLONE_PARENT)."""
     return syscall(NR.clone, CLONE_PARENT | signal.SIGCHLD.value, 0, 0, 0, 0)
 
 

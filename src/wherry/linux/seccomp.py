@@ -5,7 +5,7 @@ import errno
 import operator
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from wherry.linux.syscalls import NR, syscall
 
@@ -24,6 +24,9 @@ FILTER_FLAGS = {
 AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """AUDIT_ARCH_* of linux/audit.h, by the names of uname(2)."""
 _RET_LOG = 0x7FFC0000  # SECCOMP_RET_LOG and SECCOMP_RET_ALLOW let the call through
+_RET_ALLOW, _RET_EPERM = 0x7FFF0000, 0x00050000 | errno.EPERM
+_EQUAL = 0x15
+_NUMBER, _ARCH, _ARGUMENT_LOW, _ARGUMENT_HIGH = 0, 4, 16, 20  # struct seccomp_data of a little-endian machine
 
 # linux/bpf_common.h: BPF_LD|BPF_W|BPF_ABS, BPF_ALU|BPF_AND|BPF_K, BPF_RET|BPF_K, BPF_JMP|BPF_JA and the conditions
 _LOAD, _AND, _RETURN, _ALWAYS = 0x20, 0x54, 0x06, 0x05
@@ -53,6 +56,30 @@ def load_filter(program: bytes, flags: int = SPEC_ALLOW) -> None:
     if refused.errno == errno.EINVAL:
         raise refused
     syscall(NR.prctl, _PR_SET_SECCOMP, _MODE_FILTER, description)
+
+
+def allow_only(numbers: Iterable[int], exact: Iterable[tuple[int, int]] = ()) -> bytes:
+    """A filter under which the native calls `numbers`, and those of `exact`, (number, first argument), are made, and
+    everything else fails with EPERM. Raises OSError (ENOSYS) on a machine whose AUDIT_ARCH is not known."""
+    audit = AUDIT_ARCHITECTURES.get(os.uname().machine)
+    if audit is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), "seccomp")
+    allow, refuse = (_RETURN, 0, 0, _RET_ALLOW), (_RETURN, 0, 0, _RET_EPERM)
+    code = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, audit), refuse, (_LOAD, 0, 0, _NUMBER)]
+    for number in numbers:
+        code += [(_EQUAL, 0, 1, number), allow]
+    for number, argument in exact:
+        code += [
+            (_EQUAL, 0, 5, number),
+            (_LOAD, 0, 0, _ARGUMENT_LOW),
+            (_EQUAL, 0, 3, argument & 0xFFFFFFFF),
+            (_LOAD, 0, 0, _ARGUMENT_HIGH),
+            (_EQUAL, 0, 1, argument >> 32),
+            allow,
+        ]
+        code.append((_LOAD, 0, 0, _NUMBER))
+    code.append(refuse)
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
 def verdict(program: bytes, audit: int, number: int, arguments: tuple[int, ...] = ()) -> int:

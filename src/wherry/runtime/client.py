@@ -10,19 +10,30 @@ import base64
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import wherry
 from wherry.errors import Internal, Unavailable, from_kind
 from wherry.linux import fdpass, memfd
+from wherry.runtime import late
 from wherry.runtime.lifecycle import compile_filter
 from wherry.runtime.monitor import protocol
 
 _START_S = 20.0
 _RETRY_S = 0.001
+_MARGIN_S = 5.0
+_ANSWERS_S = 10.0
+"""How long a monitor may take to answer: one that is stopped, or whose disk stalls, holds up nobody for longer."""
+_CHANGES_S = 20.0
+"""The same where the kernel or a disk has work to do: memory to take away, a log to clear."""
 
 EventHandler = Callable[["Monitor", dict[str, Any]], None]
+
+
+class Unresponsive(Internal):
+    """The monitor did not answer in time, and will not do any more what it was asked, a signal excepted."""
 
 
 class Attachment(NamedTuple):
@@ -55,8 +66,8 @@ class Monitor:
     """A connection to the monitor of one container.
 
     Requests raise the `wherry.errors` the monitor answers with, `ConnectionError` when the connection is or gets
-    lost. Events go to the handler given at creation, in order; the last one of a lost connection is {"event": "gone"},
-    unless an "exit" came before it or `close` was called.
+    lost, `Unresponsive`. Events go to the handler given at creation, in order; the last one of a lost connection is
+    {"event": "gone"}, unless an "exit" came before it or `close` was called.
     """
 
     def __init__(self, sock: socket.socket, on_event: EventHandler) -> None:
@@ -89,11 +100,11 @@ class Monitor:
 
     async def start(self) -> None:
         """Start a container made with "start": false."""
-        await self._ask({"op": "start"})
+        await self._ask({"op": "start"}, patience_s=late.PATIENCE_S + _MARGIN_S)
 
     async def signal(self, sig: int, exec_id: str | None = None) -> None:
         """Signal the container's init or an exec'd process. Raises Conflict when it does not run."""
-        await self._ask({"op": "signal", "sig": sig, "exec_id": exec_id})
+        await self._ask({"op": "signal", "sig": sig, "exec_id": exec_id}, late=True)
 
     async def resize(self, height: int, width: int, exec_id: str | None = None) -> None:
         """Set the size of the terminal, in characters. Raises InvalidArgument without a terminal."""
@@ -128,7 +139,8 @@ class Monitor:
         }
         body = {"process": _with_console(process, tty, console_size)}
         with _Files(seccomp_filter, body) as files:
-            result = await self._ask(message, [*(a.fd for a in attachments), *files.fds])
+            fds = [*(a.fd for a in attachments), *files.fds]
+            result = await self._ask(message, fds, patience_s=late.PATIENCE_S + _MARGIN_S)
         return int(result["pid"])
 
     async def pause(self, *, held: bool = False) -> None:
@@ -141,12 +153,12 @@ class Monitor:
 
     async def update(self, resources: dict[str, Any]) -> list[str]:
         """Change the limits named in the OCI linux.resources; returns warnings."""
-        result = await self._ask({"op": "update", "resources": resources})
+        result = await self._ask({"op": "update", "resources": resources}, patience_s=_CHANGES_S)
         return list(result["warnings"])
 
     async def clear_log(self) -> None:
         """Drop what the log holds. Raises Conflict when the container has ended: then nobody writes the log."""
-        await self._ask({"op": "clear_log"})
+        await self._ask({"op": "clear_log"}, patience_s=_CHANGES_S)
 
     async def close_stdin(self) -> None:
         """Close the container's stdin once it has what was typed so far."""
@@ -177,13 +189,21 @@ class Monitor:
         self._replies[number] = future
         return future
 
-    async def _ask(self, message: dict[str, Any], fds: Sequence[int] = ()) -> Any:
+    async def _ask(
+        self, message: dict[str, Any], fds: Sequence[int] = (), *, patience_s: float = 0.0, late: bool = False
+    ) -> Any:
+        """Its answer; with `late` it may do what it was asked when nobody waits any more."""
+        patience_s = patience_s or _ANSWERS_S
         self._count += 1
         number = self._count
         future = self.expect(number)
+        until = {} if late else {"until": time.monotonic() + patience_s}
         try:
-            await self._send({**message, "seq": number}, fds)
-            return await future
+            async with asyncio.timeout(patience_s):
+                await self._send({**message, "seq": number, **until}, fds)
+                return await future
+        except TimeoutError:
+            raise Unresponsive(f"the monitor of container {self.id} does not answer") from None
         finally:
             self._replies.pop(number, None)
 
@@ -380,7 +400,14 @@ def _head(request: dict[str, Any], attachments: Sequence[Attachment], with_filte
         "seccomp_flags": (linux.get("seccomp") or {}).get("flags"),
         "attachments": [a.wishes() for a in attachments],
         "filter": with_filter,
+        "patience": _patience(request),
     }
+
+
+def _patience(request: dict[str, Any]) -> float:
+    """How many seconds the monitor is to wait for the container's program to run: longer than what it waits for, which
+    tidies up after itself. Another runtime is called to create, to start and, if that fails, to delete."""
+    return (3 if request.get("runtime") else 1) * late.patience(request["config"]) + _MARGIN_S
 
 
 def _with_console(process: dict[str, Any], tty: bool, size: Sequence[int] | None) -> dict[str, Any]:

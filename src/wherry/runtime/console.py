@@ -60,6 +60,11 @@ def _bind(peer: int, target: int) -> None:
 def become_controlled(peer: int) -> None:
     """Make the terminal ours: controlling, and descriptors 0, 1, 2."""
     tty.set_controlling(peer)
+    take_streams(peer)
+
+
+def take_streams(peer: int) -> None:
+    """Make the terminal descriptors 0, 1, 2."""
     for number in (0, 1, 2):
         os.dup2(peer, number, inheritable=True)
 

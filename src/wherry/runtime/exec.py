@@ -26,25 +26,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from wherry import failpoint
-from wherry.linux import caps, prctl, tty, vfork
 from wherry.linux import namespaces as ns
+from wherry.linux import prctl, tty, vfork
 from wherry.linux.openat import O_PATH
 from wherry.linux.pidfd import pidfd_open, pidfd_send_signal
 from wherry.linux.subreaper import become_subreaper
-from wherry.runtime import console, init, wire
+from wherry.runtime import console, init, late, wire
 from wherry.runtime import process as processes
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.child import be_child
 from wherry.runtime.failure import StartError, words
 from wherry.runtime.lifecycle import Process, Stdio, adjust_oom_score, enter_cgroup, filter_loader
 
-PATIENCE_S = 20.0
-"""How long a process may take to get to its program."""
-NUDGE_S = 0.05
-"""How often to look after one that does not."""
-
 _DOING = "joining the container"
-_SYS_ADMIN, _SYS_NICE, _SYS_PTRACE = (caps.mask((f"CAP_SYS_{name}",)) for name in ("ADMIN", "NICE", "PTRACE"))
 _JOINABLE = tuple((flag, name) for flag, name in ns.TYPES.values())
 
 
@@ -87,30 +81,22 @@ class Joiner:
         if kind != wire.FORKED:
             raise StartError("Internal", "the process ended before it was ready")
         pid, self.warnings = int(body["pid"]), body["warnings"]
-        self.process = Process(pid, self._own_child(pid, fds), fds[0] if fds else -1)
+        try:
+            pidfd = late.own_child(pid, (self._helper, os.getpid()))
+        except StartError:
+            _close_all(fds)
+            raise
+        self.process = Process(pid, pidfd, fds[0] if fds else -1)
         try:
             self._link.send(wire.START)
         except OSError:
             raise StartError("Internal", "the process ended before it was started") from None
         return False
 
-    def _own_child(self, pid: int, fds: list[int]) -> int:
-        """A pidfd of `pid`, which is a child of ours or of our child's: the container's processes see the program's,
-        and could speak in its name."""
-        try:
-            pidfd = pidfd_open(pid)
-            if parent_of(pid) in (self._helper, os.getpid()):
-                return pidfd
-            os.close(pidfd)
-        except (OSError, IndexError):
-            pass
-        _close_all(fds)
-        raise StartError("Internal", "the process ended before it was started")
-
     def nudge(self) -> None:
-        """Let it go on when the container has stopped it: SIGSTOP cannot be blocked."""
+        """Let it go on when the container has stopped it."""
         if self.process is not None:
-            _send(self.process.pidfd, signal.SIGCONT)
+            late.nudge(self.process.pidfd)
 
     def reap(self) -> None:
         """Wait for the process that set up."""
@@ -123,33 +109,17 @@ class Joiner:
 
     def end(self) -> None:
         """Kill all of it, and close everything."""
-        _send(self._helper_pidfd, signal.SIGKILL)
+        late.send(self._helper_pidfd, signal.SIGKILL)
         self.close()
         if self.process is not None:
-            _send(self.process.pidfd, signal.SIGKILL)
+            late.send(self.process.pidfd, signal.SIGKILL)
             os.close(self.process.pidfd)
             if self.process.console >= 0:
                 os.close(self.process.console)
 
 
-def _send(pidfd: int, number: int) -> None:
-    try:
-        pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
-        pass
-
-
 def _close_all(fds: list[int]) -> None:
     for fd in fds:
-        os.close(fd)
-
-
-def parent_of(pid: int) -> int:
-    """The parent's pid, proc_pid_stat(5)."""
-    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return int(os.read(fd, 4096).rpartition(b") ")[2].split()[1])
-    finally:
         os.close(fd)
 
 
@@ -202,11 +172,11 @@ def exec_process(
 def _accompany(joiner: Joiner, warn: Callable[[str], None]) -> Process:
     poll = select.poll()
     poll.register(joiner.fileno(), select.POLLIN)
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + late.PATIENCE_S
     try:
-        while not (poll.poll(NUDGE_S * 1000) and joiner.look()):
+        while not (poll.poll(late.NUDGE_S * 1000) and joiner.look()):
             if time.monotonic() > deadline:
-                raise StartError("Internal", late())
+                raise StartError("Internal", late.too_late())
             joiner.nudge()
     except BaseException:
         joiner.end()
@@ -220,20 +190,7 @@ def _accompany(joiner: Joiner, warn: Callable[[str], None]) -> Process:
     return joiner.process
 
 
-def late() -> str:
-    """What to say of a process that did not get there in time."""
-    return f"the process did not get to run within {PATIENCE_S:.0f} s"
-
-
 # ---------------------------------------------------------------- the process that sets up
-
-
-class _Own(NamedTuple):
-    """What the program's process does itself, and the capabilities it has for that until it is done."""
-
-    filter: init.Filter | None
-    schedule: bool
-    capabilities: int
 
 
 class _Inside(NamedTuple):
@@ -241,7 +198,7 @@ class _Inside(NamedTuple):
 
     plan: processes.ProcessPlan
     program: bytes
-    own: _Own
+    own: late.Own
     master: int
 
 
@@ -263,7 +220,7 @@ def join_container(
     plan = processes.plan(process, warnings, user_namespace=bool(flags & ns.CLONE_NEWUSER))
     preserved = range(3, 3 + preserve_fds)
     init.detach_from_parent(stdio, (link.fileno(), target[1], *preserved))
-    own = _own_steps(plan, load_filter, target[0])
+    own = late.own_steps(plan, load_filter, _bounding_of(target[0]))
     limits = init.raise_hard_limits(plan, warnings)
     enter_cgroup(cgroup)
     adjust_oom_score("self", plan.oom_score_adj, warnings.append)
@@ -289,23 +246,6 @@ def join_container(
     prctl.set_dumpable(False)  # a change of identity sets it as fs.suid_dumpable says
     program = init.look_path(plan.args[0], plan.env.get(b"PATH"))
     _bear(link, _Inside(plan, program, own, master), warnings)
-
-
-def _own_steps(plan: processes.ProcessPlan, load: init.Filter | None, init_pid: int) -> _Own:
-    """What cannot be done before the program's process is born: loading a filter under which it could not be, or one
-    that comes last; setting a scheduler that children do not inherit. Raises StartError when that process would have
-    to have capabilities that others in the container can get at."""
-    late = load is not None and (plan.no_new_privileges or plan.scheduled_alone or not load.allows_birth())
-    keep = _SYS_ADMIN if late and not plan.no_new_privileges else 0
-    keep |= _SYS_NICE if plan.scheduled_alone else 0
-    theirs = _bounding_of(init_pid) if keep else 0
-    if theirs & _SYS_PTRACE and keep & ~theirs:
-        raise StartError(
-            "InvalidArgument",
-            "the seccomp profile forbids clone, or the scheduler is not inherited: the process would have to begin "
-            "with privileges that a container with CAP_SYS_PTRACE can get at",
-        )
-    return _Own(load if late else None, plan.scheduled_alone, keep)
 
 
 def _bounding_of(pid: int) -> int:
@@ -379,15 +319,5 @@ def _become(link: wire.Wire, inside: _Inside) -> NoReturn:
     if inside.plan.subreaper:
         become_subreaper()
     link.expect(wire.START)
-    _do_own_steps(inside)
+    late.do_own_steps(inside.plan, inside.own)
     init.execute(vfork.Program(inside.program, list(inside.plan.args), inside.plan.env))
-
-
-def _do_own_steps(inside: _Inside) -> None:
-    own = inside.own
-    if own.schedule:
-        init.schedule(inside.plan)
-    if own.filter is not None:
-        init.install(own.filter)
-    if own.capabilities:
-        init.give_up(inside.plan)

@@ -16,6 +16,18 @@ and the work in the child run beside the parent's own: the cgroup is made while 
 A container that is to start at once finds its gate open: it is told so before it gets there. When it needs nothing
 else of its parent meanwhile, it does all that in the parent's memory (`linux.vfork`): everything the parent would do
 beside it is done before.
+
+Where the container joins another's PID namespace, who is there may have CAP_SYS_PTRACE and take over whatever appears.
+The child does all that outside, then, and init is born late, with nothing but what its program will have:
+
+    parent                          child: our PID namespace          init: the container's
+    makes the cgroup, has contexts
+    for its procfs opened (`procfs`)
+    fork ────────────────────────▶ as above
+    ◀── ready ──────────────────── joins the PID namespace
+    ◀── init's pid ─────────────── clones it, exits ────────────────▶ session, terminal; waits at the gate
+    start() ────────────────────────────────────────────────────────▶ execve
+    lets it go on where it was stopped
 """
 
 import functools
@@ -27,9 +39,12 @@ from typing import Any, NamedTuple, NoReturn
 from wherry import failpoint
 from wherry.linux import mounts as m
 from wherry.linux import namespaces as ns
-from wherry.linux import prctl, seccomp, vfork
+from wherry.linux import prctl, seccomp, tty, vfork
+from wherry.linux.fdpass import close_all
+from wherry.linux.openat import O_PATH
 from wherry.linux.pidfd import pidfd_open
-from wherry.runtime import cgroups, console, hooks, init, operations, process, rootfs, shared_memory, spec, wire
+from wherry.runtime import cgroups, console, hooks, init, late, operations, procfs, rootfs, shared_memory, spec, wire
+from wherry.runtime import process as processes
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.child import be_child, end_child, tell_failures
 from wherry.runtime.failure import StartError, path_error, words
@@ -70,7 +85,13 @@ class Created:
     """A container whose init waits at the gate."""
 
     def __init__(
-        self, process: Process, mounts: int, connection: wire.Wire, told: bool, poststart: Callable[[], None]
+        self,
+        process: Process,
+        mounts: int,
+        connection: wire.Wire,
+        told: bool,
+        poststart: Callable[[], None],
+        patience_s: float | None,
     ) -> None:
         self.process = process
         self.mounts = mounts
@@ -78,17 +99,20 @@ class Created:
         self._wire = connection
         self._told = told
         self._poststart = poststart
+        self._patience_s = patience_s
 
     def start(self) -> None:
         """Open the gate, if init is not told already; return when the program runs. Raises StartError when init could
         not get there (it has exited then); a failure of execve(2) itself is the program's: exit code 255 and a line on
         its stderr."""
         try:
-            if self._told:
-                self._wire.receive()
-            else:
+            if not self._told:
                 failpoint.hit("runtime-before-start")
                 wire.open_gate(self._wire)
+            if self._patience_s is None:
+                self._wire.receive()
+            else:
+                late.await_program(self._wire, self.process.pidfd, self._patience_s)
         finally:
             self._wire.close()
         self._poststart()
@@ -112,6 +136,7 @@ class _Child(NamedTuple):
     holds_mounts: bool
     oom_score: int | None
     new_keyring: bool
+    pid_namespace: int  # a descriptor of the one that init is born into late; -1: it is made in its own
 
 
 def create(
@@ -170,6 +195,7 @@ def create(
         hold_mounts and bool(namespaces.new & ns.CLONE_NEWNS),
         (config.get("process") or {}).get("oomScoreAdj"),
         new_keyring,
+        _pid_namespace(namespaces),
     )
     try:
         if plan is not None:
@@ -181,6 +207,9 @@ def create(
     finally:
         theirs.close()
         _close(context.prepared)
+        close_all(context.procfs)
+        if child.pid_namespace >= 0:
+            os.close(child.pid_namespace)
 
 
 def _may_share(config: dict[str, Any], namespaces: spec.Namespaces) -> bool:
@@ -195,6 +224,15 @@ def _may_share(config: dict[str, Any], namespaces: spec.Namespaces) -> bool:
     return vfork.available and not (flags & (ns.CLONE_NEWUSER | ns.CLONE_NEWTIME) or filtered_last or hooked)
 
 
+def _pid_namespace(namespaces: spec.Namespaces) -> int:
+    """The PID namespace that init is to be born into late: the one it joins, if it joins one. Setting up outside takes
+    mount_setattr(2) (Linux 5.12): what went before needs our own /proc/self."""
+    path = next((path for flag, path in namespaces.joined if flag == ns.CLONE_NEWPID), None)
+    if path is None or not rootfs.has_mount_attributes():
+        return -1
+    return _open_namespace(path)
+
+
 def _fork(child: _Child) -> int:
     """Init, or the helper that makes it. Raises StartError."""
     prepared = dict(child.context.prepared)  # a child that shares our memory takes them out
@@ -204,7 +242,7 @@ def _fork(child: _Child) -> int:
         else:
             joined = sum(flag for flag, _ in child.namespaces.joined)
             with BirthNamespaces(child.namespaces.new | joined):
-                _enter_for_children(child.namespaces, child.time_offsets)
+                _enter_for_children(child)
                 pid = vfork.spawn(lambda: _program_of(child), init.tell_failure) if child.shares else os.fork()
     except OSError as error:
         raise StartError("Internal", f"error making the container's process: {words(error)}") from None
@@ -241,8 +279,8 @@ def host_facts() -> spec.Host:
     """What plans depend on, asked once per process; a process that forks many runtimes calls it before."""
     if not _host:
         rootfs.has_appended_layers()
-        process.bounding_set()
-        process.known_set()
+        processes.bounding_set()
+        processes.known_set()
         _host.append(spec.Host.probe(cgroups.host_hierarchies()))
     return _host[0]
 
@@ -318,15 +356,15 @@ def _close(prepared: dict[int, int]) -> None:
     prepared.clear()
 
 
-def _enter_for_children(namespaces: spec.Namespaces, time_offsets: str) -> None:
+def _enter_for_children(child: _Child) -> None:
     """The namespaces a process can only be born into."""
-    new = namespaces.new & _BY_PARENT
+    new = child.namespaces.new & _BY_PARENT
     if new:
         ns.unshare(new)
-    if time_offsets:
-        _write_file("/proc/self/timens_offsets", time_offsets)
-    for flag, path in namespaces.joined:
-        if flag == ns.CLONE_NEWPID:
+    if child.time_offsets:
+        _write_file("/proc/self/timens_offsets", child.time_offsets)
+    for flag, path in child.namespaces.joined:
+        if flag == ns.CLONE_NEWPID and child.pid_namespace < 0:
             _join(flag, path)
 
 
@@ -339,14 +377,24 @@ def _write_file(path: str, text: str) -> None:
 
 
 def _join(flag: int, path: str) -> None:
+    fd = _open_namespace(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            ns.setns(fd, flag)
-        finally:
-            os.close(fd)
+        ns.setns(fd, flag)
     except OSError as error:
-        raise StartError("Internal", f"failed to join namespace {path_error('setns', path, error)}") from None
+        raise _cannot_join(path, error) from None
+    finally:
+        os.close(fd)
+
+
+def _open_namespace(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _cannot_join(path, error) from None
+
+
+def _cannot_join(path: str, error: OSError) -> StartError:
+    return StartError("Internal", f"failed to join namespace {path_error('setns', path, error)}")
 
 
 # ---------------------------------------------------------------- the parent
@@ -368,14 +416,16 @@ def _accompany(
     pid, state = 0, child.state
     configured = config.get("hooks") or {}
     try:
-        if not child.shares:
-            pid = _fork(child)
-            if plan is not None and plan.namespaces.user:
-                pid = _serve_helper(pid, link, plan, child.time_offsets)
-            adjust_oom_score(pid, child.oom_score, warn)
+        if not child.shares and child.pid_namespace < 0:
+            pid = _fork_served(child, link, plan, warn)
         if cgroup is not None:
             made = True
-            _make_cgroup(cgroup, pid if plan is not None and plan.namespaces.user else None, config, warn)
+            _make_cgroup(cgroup, config, warn)
+        if child.pid_namespace >= 0:
+            child.context.procfs += _procfs_contexts(child, config, cgroup)
+            pid = _fork_served(child, link, plan, warn)
+        if cgroup is not None and child.namespaces.user:
+            _move_to_cgroup(cgroup, pid)
         link.send(wire.CGROUP_MADE)
         if on_cgroup is not None:
             on_cgroup()
@@ -387,18 +437,52 @@ def _accompany(
             pid = _fork(child)
         state = state._replace(pid=pid)
         fds = _until_ready(link, configured, state, warn)
-        pidfd = pidfd_open(pid)
+        if child.pid_namespace >= 0:
+            pid, pidfd = _await_birth(link, pid)
+            state = state._replace(pid=pid)
+        else:
+            pidfd = pidfd_open(pid)
     except BaseException as error:
         reason = link.failure()
+        if made and cgroup is not None and child.pid_namespace >= 0:
+            cgroup.kill()  # what was born, and whoever stopped it
         _undo(pid, link, cgroup if made else None)
         if reason is not None:
             raise reason from None
+        if isinstance(error, ConnectionResetError):  # it did not read what we sent
+            raise StartError("Internal", "the container's init ended before it was ready") from None
         if isinstance(error, OSError):
             raise StartError("Internal", f"error making the container: {words(error)}") from error
         raise
     mounts = fds.pop(0) if child.holds_mounts else -1
     process = Process(pid, pidfd, fds[0] if fds else -1)
-    return Created(process, mounts, link, told, lambda: _poststart(configured, state, warn))
+    patience_s = late.patience(config) if child.pid_namespace >= 0 else None
+    return Created(process, mounts, link, told, lambda: _poststart(configured, state, warn), patience_s)
+
+
+def _fork_served(child: _Child, link: wire.Wire, plan: spec.Plan | None, warn: Callable[[str], None]) -> int:
+    """Fork the child; with a user namespace, serve the helper until it has it."""
+    pid = _fork(child)
+    if plan is not None and plan.namespaces.user:
+        pid = _serve_helper(pid, link, plan, child.time_offsets)
+    adjust_oom_score(pid, child.oom_score, warn)
+    return pid
+
+
+def _procfs_contexts(child: _Child, config: dict[str, Any], cgroup: Cgroup | None) -> list[int]:
+    count = sum(entry.get("type") == "proc" for entry in config.get("mounts") or ())
+    return procfs.contexts(child.pid_namespace, count, lambda: enter_cgroup(cgroup), late.PATIENCE_S)
+
+
+def _await_birth(link: wire.Wire, maker: int) -> tuple[int, int]:
+    """(pid, pidfd) of the init that our child `maker` bore."""
+    kind, body, fds = link.receive()
+    close_all(fds)
+    if kind != wire.FORKED or not isinstance(body, int) or body == maker:
+        raise StartError("Internal", "the container's init ended before it was ready")
+    pidfd = late.own_child(body, (os.getpid(),))
+    os.waitpid(maker, 0)
+    return body, pidfd
 
 
 def _serve_helper(helper: int, link: wire.Wire, plan: spec.Plan, time_offsets: str) -> int:
@@ -413,7 +497,8 @@ def _serve_helper(helper: int, link: wire.Wire, plan: spec.Plan, time_offsets: s
                 _write_file(f"/proc/{helper}/timens_offsets", time_offsets)
                 link.send(wire.SHIFTED)
             elif kind == wire.FORKED:
-                os.waitpid(helper, 0)
+                if int(body) != helper:
+                    os.waitpid(helper, 0)
                 return int(body)
             else:
                 raise StartError("Internal", "the helper in the user namespace ended unexpectedly")
@@ -422,15 +507,20 @@ def _serve_helper(helper: int, link: wire.Wire, plan: spec.Plan, time_offsets: s
         raise
 
 
-def _make_cgroup(cgroup: Cgroup, pid: int | None, config: dict[str, Any], warn: Callable[[str], None]) -> None:
-    """Make the cgroup; `pid` is a child that can't enter it by itself, being in a user namespace."""
+def _make_cgroup(cgroup: Cgroup, config: dict[str, Any], warn: Callable[[str], None]) -> None:
     resources = (config.get("linux") or {}).get("resources") or {}
     try:
         for warning in cgroup.create(resources):
             warn(warning)
-        if pid is not None:
-            cgroup.attach(pid)
     except (OSError, ValueError) as error:
+        raise _cgroup_failure(error) from error
+
+
+def _move_to_cgroup(cgroup: Cgroup, pid: int) -> None:
+    """For a child that can't enter it by itself, being in a user namespace."""
+    try:
+        cgroup.attach(pid)
+    except OSError as error:
         raise _cgroup_failure(error) from error
 
 
@@ -510,7 +600,9 @@ def _program_of(child: _Child) -> vfork.Program | None:
 
 
 def _kept(child: _Child) -> tuple[int, ...]:
-    keep = [child.link.fileno(), *child.context.prepared.values(), *range(3, 3 + child.preserve_fds)]
+    context = child.context
+    keep = [child.link.fileno(), *context.prepared.values(), *context.procfs, *range(3, 3 + child.preserve_fds)]
+    keep.append(child.pid_namespace)
     if child.gate is not None:
         keep.append(child.gate.listener.fileno())
     return tuple(keep)
@@ -537,6 +629,9 @@ def _become_helper(child: _Child) -> vfork.Program:
     if child.time_offsets:
         link.send(wire.TIME_NAMESPACE)
         link.expect(wire.SHIFTED)
+    if child.pid_namespace >= 0:  # only the finished init is born into it
+        link.send(wire.FORKED, os.getpid())
+        return _become_init(child)
     pid = ns.fork_sibling()
     if pid:
         link.send(wire.FORKED, pid)
@@ -555,6 +650,7 @@ def _become_init(child: _Child) -> vfork.Program:
         adjust_oom_score("self", child.oom_score, context.warnings.append)
     init.detach_from_parent(child.stdio, _kept(child))
     plan = child.make_plan()
+    own = _own_steps(child, plan)
     context.root_path = plan.root_path
     context.user_namespace = namespaces.user
     context.warnings += plan.warnings
@@ -566,6 +662,8 @@ def _become_init(child: _Child) -> vfork.Program:
             if flag != ns.CLONE_NEWPID:
                 _join(flag, path)
     ns.unshare(namespaces.new & ~_SEPARATE)
+    if child.pid_namespace >= 0 and plan.process.apparmor:
+        context.own_proc = os.open("/proc", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     if child.holds_mounts:
         context.mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     context.enter_cgroup = functools.partial(_await_cgroup, child)
@@ -579,7 +677,14 @@ def _become_init(child: _Child) -> vfork.Program:
     failpoint.hit("runtime-before-pivot")
     operations.apply_all((plan.pivot,), context)
     operations.apply_all(plan.settings, context)
-    return _finish(child, plan, limits)
+    return _finish(child, plan, limits, own)
+
+
+def _own_steps(child: _Child, plan: spec.Plan) -> late.Own:
+    """What is left for after the gate."""
+    if child.pid_namespace >= 0:
+        return late.own_steps(plan.process, child.load_filter, late.worst_neighbour(plan.process))
+    return late.Own(child.load_filter if plan.process.no_new_privileges else None, False, 0)
 
 
 def _await_cgroup(child: _Child) -> None:
@@ -597,38 +702,71 @@ def _run_hooks(child: _Child, plan: spec.Plan) -> None:
         hooks.run_all(configured["createContainer"], "createContainer", state)
 
 
-def _finish(child: _Child, plan: spec.Plan, limits: tuple[tuple[int, int, int], ...]) -> vfork.Program:
+def _finish(child: _Child, plan: spec.Plan, limits: tuple[tuple[int, int, int], ...], own: late.Own) -> vfork.Program:
     context, link = child.context, child.link
-    process = plan.process
-    if process.terminal:
-        console.become_controlled(context.console)
-    else:
+    process, born_late = plan.process, child.pid_namespace >= 0
+    if not process.terminal:
         init.reopen_null(context.root)
+    elif born_late:
+        console.take_streams(context.console)
+    else:
+        console.become_controlled(context.console)
     user = init.resolve_user(process, context.root)
     if plan.persona is not None:
         prctl.personality(plan.persona)
-    init.tune(process)
+    if not own.schedule:
+        init.schedule(process)
+    init.tune_inherited(process)
     if process.apparmor:
-        init.write_apparmor(operations.private_proc(context), process.apparmor)
+        init.write_apparmor(context.own_proc if born_late else operations.private_proc(context), process.apparmor)
     if process.no_new_privileges:
         prctl.set_no_new_privs()
+    if born_late:
+        _join_pids(child)
     gate = () if child.gate is None else (child.gate.listener.fileno(),)
     told = [fd for fd in (context.mounts, context.master) if fd >= 0]
     prctl.close_all_but((link.fileno(), *gate, *told, *range(3, 3 + child.preserve_fds)))
-    load = child.load_filter
-    if load is not None and not process.no_new_privileges:
-        init.install(load)
-    init.take_identity(process, user, limits)
+    if child.load_filter is not None and own.filter is None:
+        init.install(child.load_filter)
+    init.take_identity(process, user, limits, keep=own.capabilities)
     program = init.look_path(process.args[0], process.env.get(b"PATH"))
     link.send(wire.READY, context.warnings, told)
     for fd in told:
         os.close(fd)
+    if born_late:
+        _be_born(child, process)
     link = _wait_at_gate(child)
     if plan.hooks.get("startContainer"):
-        _start_hooks(child, plan, link)
-    if load is not None and process.no_new_privileges:
-        _install_last(load, link)
+        _or_end(link, lambda: _start_hooks(child, plan))
+    _or_end(link, lambda: late.do_own_steps(process, own))
     return vfork.Program(program, list(process.args), process.env)
+
+
+def _join_pids(child: _Child) -> None:
+    """From here on our children are born into the PID namespace. A helper has joined it before its user namespace."""
+    if child.namespaces.user:
+        return
+    try:
+        ns.setns(child.pid_namespace, ns.CLONE_NEWPID)
+    except OSError as error:
+        raise StartError("Internal", f"failed to join the PID namespace: {words(error)}") from None
+
+
+def _be_born(child: _Child, process: processes.ProcessPlan) -> None:
+    """Go on in a process of the PID namespace joined, our parent's child; we end."""
+    prctl.set_dumpable(False)  # a change of identity sets it as fs.suid_dumpable says
+    failpoint.hit("runtime-before-birth")
+    try:
+        pid = ns.fork_sibling()
+    except OSError as error:
+        raise StartError("Internal", f"fork: {words(error)}") from None
+    if pid:
+        child.link.send(wire.FORKED, pid)
+        os._exit(0)
+    failpoint.hit("runtime-inside")
+    os.setsid()
+    if process.terminal:
+        tty.set_controlling(0)
 
 
 def _wait_at_gate(child: _Child) -> wire.Wire:
@@ -645,18 +783,15 @@ def _wait_at_gate(child: _Child) -> wire.Wire:
         connection.close()
 
 
-def _start_hooks(child: _Child, plan: spec.Plan, link: wire.Wire) -> None:
+def _start_hooks(child: _Child, plan: spec.Plan) -> None:
     state = child.state._replace(status="created", pid=os.getpid())
-    try:
-        hooks.run_all(plan.hooks["startContainer"], "startContainer", state)
-    except StartError as error:
-        link.fail(error)
-        os._exit(1)
+    hooks.run_all(plan.hooks["startContainer"], "startContainer", state)
 
 
-def _install_last(load: init.Filter, link: wire.Wire) -> None:
+def _or_end(link: wire.Wire, step: Callable[[], None]) -> None:
+    """A step after the start: whoever started is told why it failed."""
     try:
-        init.install(load)
+        step()
     except StartError as error:
         link.fail(error)
         os._exit(1)

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wherry.linux.pidfd import pidfd_open, pidfd_send_signal
 from wherry.runtime import cgroups, hooks
@@ -15,6 +15,9 @@ from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.failure import StartError, words
 from wherry.runtime.oci_cli import Log, Usage, Values
 from wherry.runtime.state import OCI_VERSION, ContainerDirectory, Record, containers, process_start_time, write_whole
+
+if TYPE_CHECKING:
+    from wherry.runtime.wire import Wire
 
 _KILL_PATIENCE_S = 10.0
 
@@ -153,6 +156,7 @@ def start_waiting(directory: ContainerDirectory, record: Record, warn: Callable[
     connection = wire.Wire(directory.knock())
     try:
         wire.open_gate(connection)
+        _await_program(connection, record)
     finally:
         connection.close()
     directory.open_gate()
@@ -162,6 +166,20 @@ def start_waiting(directory: ContainerDirectory, record: Record, warn: Callable[
         )
     except StartError as error:
         warn(error.message)
+
+
+def _await_program(connection: "Wire", record: Record) -> None:
+    namespaces = (record.config.get("linux") or {}).get("namespaces") or ()
+    if not any(entry.get("type") == "pid" and entry.get("path") for entry in namespaces):
+        connection.receive()
+        return
+    from wherry.runtime import late
+
+    pidfd = pidfd_open(record.pid)
+    try:
+        late.await_program(connection, pidfd, late.patience(record.config))
+    finally:
+        os.close(pidfd)
 
 
 def _start(call: Call) -> int:

@@ -26,12 +26,14 @@ class Context:
         self.root_path = ""  # where the root is mounted, as seen before the pivot; "" after
         self.root = -1  # O_PATH descriptor of the root
         self.proc = -1  # the root of the container's procfs, by which `private_proc` is asked for
+        self.own_proc = -1  # of our own PID namespace, where that is not the container's
         self.console = -1  # the peer of the container's terminal
         self.master = -1
         self.mounts = -1  # our mount namespace, when the parent wants to hold it
         self.terminal_size: tuple[int, int] | None = None
         self.user_namespace = False
         self.prepared: dict[int, int] = {}  # index of a mount in the configuration → detached mount made by the parent
+        self.procfs: list[int] = []  # contexts for those of a PID namespace that we are not in
         self.warnings: list[str] = []
 
         self.enter_cgroup: Callable[[], None] = _nothing  # waits until the parent has put us into our cgroup
@@ -160,6 +162,8 @@ class Filesystem(NamedTuple):
         attributes = self.options.set & ~(m.ATTR_RDONLY if self.deferred else 0)
         if self.fstype == "tmpfs":
             return self._mount_tmpfs(context, target, attributes)
+        if self.fstype == "proc" and context.procfs:
+            return rootfs.attach_procfs(target, context.procfs.pop(), self.source, self.options, attributes)
         try:
             return rootfs.attach_filesystem(target, self.fstype, self.source, self.options, attributes)
         except OSError as error:

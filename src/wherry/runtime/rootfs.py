@@ -35,6 +35,7 @@ PROC_FILES = frozenset(
 
 _api: list[bool] = []
 _appending: list[bool] = []
+_attributes: list[bool] = []
 
 
 def has_mount_api() -> bool:
@@ -42,6 +43,17 @@ def has_mount_api() -> bool:
     if not _api:
         _api.append(m.has_mount_api())
     return _api[0]
+
+
+def has_mount_attributes() -> bool:
+    """Whether mounts are changed by descriptor (mount_setattr(2), Linux 5.12), asked once per process."""
+    if not _attributes:
+        try:
+            m.mount_setattr(-1)
+            _attributes.append(True)
+        except OSError as error:
+            _attributes.append(error.errno == errno.EBADF)
+    return _attributes[0]
 
 
 def has_appended_layers() -> bool:
@@ -80,10 +92,24 @@ def attach_filesystem(target: int, fstype: str, source: str, options: MountOptio
             options.data_string(),
         )
         return reopen(target)
+    fd = m.new_filesystem(fstype, _settings(fstype, source, options, attributes), attributes)
+    m.move_mount(fd, target)
+    return fd
+
+
+def _settings(fstype: str, source: str, options: MountOptions, attributes: int) -> list[tuple[str, str | None]]:
     settings = [("source", source or fstype), *((word, None) for word in options.superblock), *options.data]
     if attributes & m.ATTR_RDONLY:  # the superblock as well, as mount(2) does it
         settings.append(("ro", None))
-    fd = m.new_filesystem(fstype, settings, attributes)
+    return settings
+
+
+def attach_procfs(target: int, context: int, source: str, options: MountOptions, attributes: int) -> int:
+    """As `attach_filesystem`, of a context that somebody else opened and that must be procfs's."""
+    fd = m.new_filesystem("proc", _settings("proc", source, options, attributes), attributes, context=context)
+    if not is_proc_root(fd):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "unsafe procfs detected")
     m.move_mount(fd, target)
     return fd
 

@@ -95,10 +95,8 @@ def pair() -> tuple[Wire, Wire]:
 
 
 def open_gate(connection: Wire) -> None:
-    """Tell a waiting init to start, and wait for the outcome: the end of file when execve(2) was reached. Raises
-    StartError."""
+    """Tell a waiting init to start; the outcome is the end of file when execve(2) was reached. Raises StartError."""
     try:
         connection.send(START)
     except OSError as error:
         raise StartError("Internal", f"the container's init is gone: {words(error)}") from None
-    connection.receive()

@@ -1,7 +1,10 @@
 """`docker cp`: what a path is, out of a container, into a container."""
 
+import asyncio
 import os
 import stat
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from wherry.engine.containers import Entry
@@ -99,16 +102,26 @@ async def copy_in(
         with view:
             _unpack(view, entry, ref, path, source, keep_kinds, copy_owner)
 
-    async with entry.lock:
-        running = entry.monitor is not None
-        if not running:
-            await unmounted(entry)
-        view = await engine.on_files(lambda: open_view(engine, entry, write=True))
-        if not running:  # a start would mount the same overlay a second time
-            await engine.on_files(lambda: work(view))
-    if running:
+    async with AsyncExitStack() as copying:
+        async with entry.lock:
+            if entry.monitor is None:
+                await unmounted(entry)
+                copying.callback(_copying(entry))
+            view = await engine.on_files(lambda: open_view(engine, entry, write=True))
         await engine.on_files(lambda: work(view))
     engine.publish(entry.record, "extract-to-dir")
+
+
+def _copying(entry: Entry) -> Callable[[], None]:
+    """Keep starts away, which would mount the same overlay a second time, until what is returned is called. The lock is
+    not held for that: the client may take its time."""
+    done = entry.copying = asyncio.Event()
+
+    def end() -> None:
+        entry.copying = None
+        done.set()
+
+    return end
 
 
 def _unpack(view: View, entry: Entry, ref: str, path: str, source: Source, keep_kinds: bool, copy_owner: bool) -> None:

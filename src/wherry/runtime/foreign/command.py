@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from wherry.linux.pidfd import pidfd_open
+from wherry.runtime import late
 from wherry.runtime.failure import StartError, words
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LARGEST_LOG = 1 << 20
+_PATIENCE_S = late.PATIENCE_S - 2  # an exec's parent kills its helper, which can tell more, when its own is at an end
 
 
 class Command:
@@ -23,12 +25,15 @@ class Command:
         self._bundle = bundle
 
     def run(self, what: str, arguments: Sequence[str], stdio: tuple[int, int, int] | None = None) -> None:
-        """Call it with descriptors `stdio`, or nothing, as 0, 1, 2 and wait. Raises StartError "OCI runtime `what`
-        failed: …", with the last error in its log (containerd's shim does the same)."""
+        """Call it with descriptors `stdio`, or nothing, as 0, 1, 2 and wait; one that hangs is killed. Raises
+        StartError "OCI runtime `what` failed: …", with the last error in its log (containerd's shim does the same)."""
         log = f"log-{os.getpid()}.json"
         try:
             try:
-                code = _wait(self._spawn(log, arguments, stdio), None)
+                code = _wait(self._spawn(log, arguments, stdio), _PATIENCE_S)
+            except TimeoutError:
+                reason = f"{os.path.basename(self._words[0])} did not end within {_PATIENCE_S:.0f} s"
+                raise self._failure(what, reason) from None
             except OSError as error:
                 reason = f"fork/exec {self._words[0]}: {words(error)}"
                 raise self._failure(what, self._unexplained(log, reason)) from None
@@ -79,18 +84,22 @@ def _onto_standard(stdio: tuple[int, int, int] | None) -> list[tuple[Any, ...]]:
     return [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(stdio)]
 
 
-def _wait(pid: int, patience_s: float | None) -> int:
-    """The exit code of our child `pid`, minus the signal that ended it."""
-    if patience_s is not None:
-        pidfd = pidfd_open(pid)
-        try:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            if not poll.poll(patience_s * 1000):
-                os.kill(pid, signal.SIGKILL)
-        finally:
-            os.close(pidfd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def _wait(pid: int, patience_s: float) -> int:
+    """The exit code of our child `pid`, minus the signal that ended it. Raises TimeoutError when it had to be killed
+    after `patience_s`."""
+    pidfd = pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        in_time = poll.poll(patience_s * 1000)
+        if not in_time:
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if not in_time:
+        raise TimeoutError
+    return code
 
 
 def _outcome(code: int) -> str:

@@ -6,8 +6,11 @@ monitor, which is a subreaper (PR_SET_CHILD_SUBREAPER, prctl(2)). The helper's c
 namespace; the monitor's own are not.
 
     monitor                             helper
-    fork ─────────────────────────────▶ decode, lifecycle.create, start (or wait for "go")
+    fork ─────────────────────────────▶ waits for a request
+    ◀── begun ───────────────────────── decode, lifecycle.create, start (or wait for "go")
     ◀── pid, pidfd, terminal, pipes ─── exit
+
+From "begun" on its time is limited; see `overdue`.
 
 For the container itself the helper also opens what the monitor keeps, and answers the daemon. That of an exec is the
 process that sets up (`runtime.exec`); the monitor goes on meanwhile (`joining`).
@@ -15,6 +18,8 @@ process that sets up (`runtime.exec`); the monitor goes on meanwhile (`joining`)
 
 import os
 import select
+import signal
+import struct
 import sys
 import time
 from _socket import socket
@@ -28,6 +33,7 @@ from wherry.runtime.cgroups import Cgroup, open_cgroup
 from wherry.runtime.child import end_child
 from wherry.runtime.exec import Joiner, join_container
 from wherry.runtime.failure import StartError
+from wherry.runtime.late import too_late
 from wherry.runtime.logs.drivers import check_target, open_writer
 from wherry.runtime.monitor import control, protocol
 from wherry.runtime.monitor.stdio import Pipes, open_pipes
@@ -71,7 +77,7 @@ class Helper:
     def answer(self) -> tuple[dict[str, Any], list[int]]:
         """Its next message. Raises StartError when that is a refusal, or none comes; it has ended then."""
         try:
-            record, fds = fdpass.receive(self.link, protocol.LARGEST_RECORD)
+            record, fds = self._receive()
             if not record:
                 raise StartError("Internal", "the process that makes containers ended unexpectedly")
             message = protocol.decode(record, fds)
@@ -81,6 +87,13 @@ class Helper:
         except BaseException:
             self.end()
             raise
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        try:
+            return fdpass.receive(self.link, protocol.LARGEST_RECORD)
+        except BlockingIOError:  # the time that `begun` has limited is up
+            os.kill(self.pid, signal.SIGKILL)
+            raise StartError("Internal", too_late()) from None
 
     def start(self) -> None:
         """Let the container that waits at its gate run. Raises StartError."""
@@ -172,8 +185,9 @@ def create(link: socket, source: socket) -> None:
     """In the helper of a new monitor: wait for a request, make the container it asks for, hand over to the monitor, and
     answer the daemon, whatever happens. Nothing happens when the spawner or the monitor ends before.
 
-    The handing-over is REST or WORK, a byte with how many of the descriptors to watch, and {"head", "kept", "pid",
-    "started_at"}; with it come the descriptors of `Kept`, and the clients'.
+    The monitor is told when it begins: a struct timeval, how long that may take, and {"cgroup", "socket"}; with it
+    comes the connection to the daemon. The handing-over is REST or WORK, a byte with how many of the descriptors to
+    watch, and {"head", "kept", "pid", "started_at"}; with it come the descriptors of `Kept`, and the clients'.
     """
     received = protocol.receive(source) if _comes_first(source, link) else None
     source.close()
@@ -208,6 +222,9 @@ def _tell(connection: socket, answer: dict[str, Any]) -> None:
 
 def _create(link: socket, connection: socket, record: bytes, fds: list[int]) -> dict[str, Any]:
     head = protocol.decode(record, fds)
+    begun = protocol.encode({"cgroup": head["cgroup"], "socket": head["socket"]})
+    protocol.send(link, begun, [connection.fileno()], prefix=_timeval(head["patience"]))
+    hit("monitor.begun")
     listener = control.listen(head["socket"])
     try:
         open_writer({**head["log"], "limit": None}).close()
@@ -242,6 +259,13 @@ def _create(link: socket, connection: socket, record: bytes, fds: list[int]) -> 
         os.unlink(head["socket"])
         raise
     return _born(created, warnings)
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+
+
+TIMEVAL_SIZE = len(_timeval(0))
 
 
 def _check_log(config: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import _socket
 import os
 import struct
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from wherry.runtime.monitor.poller import POLLIN, POLLOUT, Poller
 _BACKLOG = 16
 _QUEUE = 1024  # messages
 _ACK_S = 1.0
+_NEVER = float("inf")
 
 
 class Later:
@@ -136,6 +138,8 @@ class Control:
             return
         reply: dict[str, Any] = {"re": message.get("seq")}
         try:
+            if time.monotonic() > message.get("until", _NEVER):
+                raise StartError("Unavailable", "nobody waits for this any more")
             result = self._handler(message, fds)
             if isinstance(result, Later):
                 result.tell = lambda outcome: connection.send(protocol.encode({**reply, **outcome}))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from wherry.linux import fdpass
 from wherry.runtime import exec as joins
+from wherry.runtime import late
 from wherry.runtime.failure import StartError
 from wherry.runtime.lifecycle import Process
 from wherry.runtime.monitor.control import Later
@@ -43,8 +44,8 @@ class Joining:
         self._on_run = on_run
         self._on_end = on_end
         poller.watch(joiner.fileno(), POLLIN, self._ready)
-        self._limit = poller.after(joins.PATIENCE_S, lambda: self.fail(StartError("Internal", joins.late())))
-        self._nudges = poller.after(joins.NUDGE_S, self._nudge)
+        self._limit = poller.after(late.PATIENCE_S, lambda: self.fail(StartError("Internal", late.too_late())))
+        self._nudges = poller.after(late.NUDGE_S, self._nudge)
 
     @property
     def pid(self) -> int:
@@ -86,7 +87,7 @@ class Joining:
 
     def _nudge(self) -> None:
         self._joiner.nudge()
-        self._nudges = self._poller.after(joins.NUDGE_S, self._nudge)
+        self._nudges = self._poller.after(late.NUDGE_S, self._nudge)
 
     def _leave(self) -> None:
         self._poller.forget(self._joiner.fileno())

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from wherry.linux import fdpass, prctl
 from wherry.linux.subreaper import become_subreaper
-from wherry.runtime.monitor import birth, protocol
+from wherry.runtime.monitor import birth, overdue, protocol
 from wherry.runtime.monitor.poller import POLLIN
 from wherry.runtime.monitor.rehearsal import warm
 from wherry.runtime.monitor.supervisor import Supervisor
@@ -53,6 +53,9 @@ _wait = partial(os.waitpid)
 _new_poll = partial(select.poll)
 _REST = birth.REST[0]
 _SOON_MS: int | None = 50  # None: for ever
+_close = partial(os.close)
+_set_option = partial(_socket.socket.setsockopt)
+_TIMEOUT = (_socket.SOL_SOCKET, _socket.SO_RCVTIMEO)
 
 
 def _live(source: _socket.socket) -> int:
@@ -65,10 +68,21 @@ def _live(source: _socket.socket) -> int:
         birth.be_helper(theirs, lambda: _make_container(theirs, source))
     theirs.close()
     source.close()
-    state, control, _, _ = _receive(ours, *_RECEIVE)
+    begun, control, _, _ = _receive(ours, *_RECEIVE)
+    if not begun:
+        _wait(pid, 0)
+        return 1
+    ((connection,),) = _integers(control[0][2])
+    _set_option(ours, *_TIMEOUT, begun[: birth.TIMEVAL_SIZE])
+    try:
+        state, control, _, _ = _receive(ours, *_RECEIVE)
+    except BlockingIOError:
+        overdue.give_up(pid, connection, begun[birth.TIMEVAL_SIZE :])
+        return 1
     if not state:
         _wait(pid, 0)
         return 1
+    _close(connection)
     kept = [fd for (fd,) in _integers(control[0][2])]
     if state[0] != _REST:
         return _work(state[2:], kept, birth.Helper(pid, ours))

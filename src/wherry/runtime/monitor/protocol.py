@@ -3,7 +3,8 @@
 Records on a SOCK_SEQPACKET socket; each is one byte of kind and a JSON object, with file descriptors beside it. A
 record too large to send travels in a sealed memfd, the last descriptor of its record.
 
-    daemon → monitor   {"op": name, "seq": n, …}      see `supervisor`; "ack" and "forget" have no reply
+    daemon → monitor   {"op": name, "seq": n, …}      see `supervisor`; "ack" and "forget" have no reply; what comes
+                                                      after "until" (CLOCK_MONOTONIC, s) is refused
     monitor → daemon   {"re": n, "ok": {…}}           or {"re": n, "error": {"kind", "message"}}
                        {"event": name, "number": n, …}   answered by {"op": "ack", "number": n} once handled
 

@@ -46,6 +46,7 @@ from wherry.runtime.monitor.joining import Joining, Wanted
 from wherry.runtime.monitor.poller import POLLIN, Poller
 from wherry.runtime.monitor.record import exit_of, write_record
 from wherry.runtime.monitor.stdio import Pipes
+from wherry.runtime.state import process_start_time
 
 _OOM_SETTLES_S = 0.2
 _EXEC_EXITS = 256
@@ -194,7 +195,11 @@ class Supervisor:
         if self._waiting is None:
             raise StartError("Conflict", "the container has already been started")
         helper, self._waiting = self._waiting, None
-        helper.start()
+        try:
+            helper.start()
+        except StartError:
+            _kill(self._job)  # if it has not ended already
+            raise
         self._started_at = time.time_ns()
 
     def _signal(self, message: dict[str, Any], fds: list[int]) -> None:
@@ -426,7 +431,14 @@ class Supervisor:
         )
 
     def _record(self, end: dict[str, Any]) -> None:
-        record = {**end, "pid": self._job.pid, "started_at": self._started_at}
+        own = os.getpid()
+        record = {
+            **end,
+            "pid": self._job.pid,
+            "started_at": self._started_at,
+            "monitor_pid": own,
+            "monitor_start_time": process_start_time(own),
+        }
         write_record(self._record_path, {**record, "execs": self._exec_exits} if self._exec_exits else record)
 
     def _leave(self) -> None:
