@@ -74,10 +74,11 @@ class Authorizer:
         if (bearer := find(self._challenges, "bearer")) is not None:
             return f"Bearer {self._token(bearer, frozenset(scopes), send)}"
         if find(self._challenges, "basic") is not None:
-            return self._basic()
+            return self.basic()
         return ""
 
-    def _basic(self) -> str:
+    def basic(self) -> str:
+        """The value of `Authorization` by name and password. Raises `NoBasicCredentials`."""
         if not self._credentials.username or not self._credentials.password:
             raise NoBasicCredentials
         return _basic(self._credentials)

@@ -1,14 +1,17 @@
 """The client of all registries that an engine has."""
 
 import threading
+from contextlib import closing
+from functools import partial
+from typing import Any
 
-from wherry.registry import dial
+from wherry.registry import dial, login, search
 from wherry.registry.auth import Authorizer
 from wherry.registry.cancel import Cancellation
 from wherry.registry.certs import Contexts
 from wherry.registry.config import RegistryConfig
 from wherry.registry.credentials import ANONYMOUS, Credentials
-from wherry.registry.endpoints import Endpoint, endpoints_for
+from wherry.registry.endpoints import Endpoint, Resolve, endpoints_for, origin
 from wherry.registry.errors import RegistryError
 from wherry.registry.repository import Repository, check_name
 from wherry.registry.sources import Known, Source
@@ -34,7 +37,7 @@ class Registry:
         here. Raises `InvalidArgument`, `RegistryError`, `Cancelled`."""
         cancel = cancel or Cancellation()
         transport = Transport(self._config, self._contexts, cancel)
-        endpoints = endpoints_for(self._config, domain, lambda host: _resolve(host, cancel))
+        endpoints = endpoints_for(self._config, domain, self._resolver(cancel))
         sources = [self._source(endpoint, check_name(path), credentials, transport) for endpoint in endpoints]
         return Repository(domain, path, sources, transport, self._config)
 
@@ -53,6 +56,32 @@ class Registry:
             if len(self._known) > _KNOWN_MAX:
                 del self._known[next(iter(self._known))]
             return known
+
+    def login(self, server: str, credentials: Credentials, *, cancel: Cancellation | None = None) -> tuple[str, str]:
+        """Try credentials at the registry `server` (`host[:port]` or a URL; "" is Docker's). Returns what to say, and
+        the identity token to keep instead of the password ("" for none). Raises `Unauthorized`, `RegistryError`."""
+        cancel = cancel or Cancellation()
+        endpoint = self._origin(login.domain_of(server), cancel)
+        with closing(Transport(self._config, self._contexts, cancel)) as transport:
+            return "Login Succeeded", login.login(endpoint, credentials, transport)
+
+    def search(
+        self, domain: str, term: str, limit: int, credentials: Credentials | None = None, *,
+        cancel: Cancellation | None = None,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """Search the index of a registry; see `search.search`."""
+        cancel = cancel or Cancellation()
+        endpoint = origin(self._config, domain, self._resolver(cancel), index=True)
+        with closing(Transport(self._config, self._contexts, cancel)) as transport:
+            return search.search(endpoint, term, limit, credentials, transport)
+
+    def _origin(self, domain: str, cancel: Cancellation) -> Endpoint:
+        """The registry itself: credentials are never tried at a mirror."""
+        found = [one for one in endpoints_for(self._config, domain, self._resolver(cancel)) if one.trusted]
+        return found[-1] if found else origin(self._config, domain, self._resolver(cancel))
+
+    def _resolver(self, cancel: Cancellation) -> Resolve:
+        return partial(_resolve, cancel=cancel)
 
 
 def _resolve(host: str, cancel: Cancellation) -> list[str]:

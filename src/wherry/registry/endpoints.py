@@ -20,6 +20,7 @@ from wherry.registry.transport import Host, host_of, split_url
 
 DOCKER_IO = "docker.io"
 _DOCKER_HOST = "registry-1.docker.io"
+_DOCKER_INDEX = "index.docker.io"
 _HOSTS_TOML_MAX = 1 << 20
 _PORTS = {"http": 80, "https": 443}
 PULL, RESOLVE, PUSH = "pull", "resolve", "push"
@@ -57,9 +58,9 @@ def endpoints_for(config: RegistryConfig, domain: str, resolve: Resolve) -> list
     return [*mirrors, origin(config, domain, resolve)]
 
 
-def origin(config: RegistryConfig, domain: str, resolve: Resolve) -> Endpoint:
-    """The registry `domain` itself, by Docker's rules."""
-    name = _DOCKER_HOST if domain == DOCKER_IO else domain
+def origin(config: RegistryConfig, domain: str, resolve: Resolve, *, index: bool = False) -> Endpoint:
+    """The registry `domain` itself, by Docker's rules; `index`: the one that is searched."""
+    name = (_DOCKER_INDEX if index else _DOCKER_HOST) if domain == DOCKER_IO else domain
     addresses = _insecure_addresses(config, domain, resolve)
     tls = tls_of(config, name, verify=addresses is None)
     secure = _host("https", name, tls, addresses or ())

@@ -2,9 +2,10 @@
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
-from urllib.parse import urljoin
+from typing import BinaryIO, NamedTuple, TypeVar
+from urllib.parse import urlencode, urljoin
 
 from wherry.digests import check_digest, digest_of
 from wherry.errors import InvalidArgument, WherryError
@@ -12,11 +13,12 @@ from wherry.registry.auth import error_of
 from wherry.registry.blobs import Blob, BlobReader
 from wherry.registry.cancel import Cancellation
 from wherry.registry.config import RegistryConfig
-from wherry.registry.endpoints import DOCKER_IO, PULL, RESOLVE
+from wherry.registry.endpoints import DOCKER_IO, PULL, PUSH, RESOLVE
 from wherry.registry.errors import RegistryError, of_pull
 from wherry.registry.retry import Attempts, Waiting
 from wherry.registry.sources import Source
-from wherry.registry.transport import Response, Transport
+from wherry.registry.transport import BytesBody, Response, Transport
+from wherry.registry.upload import Payload, Sent, Upload
 
 ACCEPT = ", ".join(
     (
@@ -68,6 +70,8 @@ class Repository:
         self._sources = sources
         self._transport = transport
         self._config = config
+        self._lock = threading.Lock()
+        self._opened: dict[str, str] = {}
 
     def __enter__(self) -> "Repository":
         return self
@@ -165,6 +169,50 @@ class Repository:
             raise RegistryError(f"filesystem layer verification failed for digest {digest}")
         return data
 
+    def has_blob(self, digest: str) -> bool:
+        """Whether the repository that is pushed to has a blob."""
+        source = self._able(PUSH)[0]
+        return self._patiently(lambda: _has(source, check_digest(digest)))
+
+    # -- pushing
+
+    def mount_blob(self, digest: str, source_path: str) -> bool:
+        """Take a blob over from another repository of the same registry; False when it must be uploaded."""
+        source = self._able(PUSH)[0]
+        query = urlencode({"mount": check_digest(digest), "from": check_name(source_path)})
+        with source.send("POST", f"blobs/uploads/?{query}", push=True, also=source_path) as response:
+            if response.status == 201:
+                return True
+            if response.status == 202 and (where := response.header("Location")):
+                with self._lock:
+                    self._opened[digest] = urljoin(response.request.url, where)  # the upload that is to follow
+            elif response.status >= 500 or response.status in (401, 403):
+                raise error_of(response)
+            return False
+
+    def upload_blob(self, digest: str, size: int, open_: Callable[[], BinaryIO], sent: Sent) -> None:
+        """Upload a blob of `size` bytes. `open_` opens it at its start, once for each attempt; `sent` is told how many
+        of its bytes were sent so far, fewer than before when an attempt failed."""
+        with self._lock:
+            location = self._opened.pop(digest, "")
+        payload = Payload(check_digest(digest), size, open_, sent)
+        attempts = Attempts(self._config, self.cancel)
+        Upload(self._able(PUSH)[0], payload, attempts, location).run()
+
+    def put_manifest(self, reference: str, data: bytes, media_type: str) -> str:
+        """Store a manifest under `reference`, a tag or its digest. Returns its digest."""
+        source = self._able(PUSH)[0]
+        wanted = digest_of(data, _check_reference(reference) if ":" in reference else "sha256:")
+        return self._patiently(lambda: _put(source, _check_reference(reference), data, media_type, wanted))
+
+    def _patiently(self, work: Callable[[], _T]) -> _T:
+        attempts = Attempts(self._config, self.cancel)
+        while True:
+            try:
+                return work()
+            except RegistryError as error:
+                attempts.pause(error)
+
 
 def check_name(path: str) -> str:
     """Return the path of a repository when it may be part of a URL; raise `InvalidArgument` otherwise."""
@@ -218,6 +266,24 @@ def _get(source: Source, reference: str) -> RawManifest:
 
 def _mismatch(digest: str) -> RegistryError:
     return RegistryError(f"manifest verification failed for digest {digest}")
+
+
+def _has(source: Source, digest: str) -> bool:
+    with source.send("HEAD", f"blobs/{digest}", push=True) as response:
+        if response.status not in (200, 404):
+            raise error_of(response)
+        return response.status == 200
+
+
+def _put(source: Source, reference: str, data: bytes, media_type: str, digest: str) -> str:
+    headers, body = {"Content-Type": media_type}, BytesBody(data)
+    with source.send("PUT", f"manifests/{reference}", headers=headers, body=body, push=True) as response:
+        if not 200 <= response.status < 300:
+            raise error_of(response)
+        stored = response.header("Docker-Content-Digest")
+    if stored and stored != digest:
+        raise RegistryError(f"{response.request.url}: the registry stored {stored[:200]!r} instead of {digest}")
+    return digest
 
 
 def _tags(source: Source) -> Iterator[str]:

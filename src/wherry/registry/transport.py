@@ -149,7 +149,7 @@ class Response:
         self._connection = connection
         self._transport = pool
         self._cancel = cancel
-        self._left = 0 if request.method == "HEAD" else self.length
+        self._left = 0 if request.method == "HEAD" or self.status in (204, 304) else self.length
         self._ended = self._left == 0
 
     def header(self, name: str) -> str:
@@ -316,6 +316,7 @@ class Transport:
         try:
             request.body.write(connection.sock)
         except (BrokenPipeError, ConnectionResetError):
+            self.cancel.check()
             connection.spoilt = True
             connection.sock.settimeout(1.0)  # a registry that refuses a body says why, then hangs up
 
