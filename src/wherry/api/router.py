@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.api.app import App
 from wherry.api.context import Context
-from wherry.api.handlers import containers, exec, files, images, networks, streams, swarm, system, usage, volumes
+from wherry.api.handlers import (
+    containers,
+    exec,
+    files,
+    images,
+    networks,
+    registries,
+    streams,
+    swarm,
+    system,
+    usage,
+    volumes,
+)
 from wherry.errors import Unimplemented
 from wherry.http.message import Response
 
@@ -52,7 +64,7 @@ ROUTES: tuple[Route, ...] = (
     Route("OPTIONS", "/", system.options),
     Route("OPTIONS", "*", system.options),
     Route("OPTIONS", "/{name}", system.options),
-    _missing("POST", "/auth", "logging in to a registry is not supported yet"),
+    Route("POST", "/auth", registries.log_in),
     Route("GET", "/system/df", usage.disk),
     # Containers
     Route("GET", "/containers/json", containers.list_),
@@ -92,16 +104,16 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/images/json", images.list_),
     Route("POST", "/images/create", images.create),
     Route("POST", "/images/load", images.load),
-    _missing("GET", "/images/search", "searching a registry is not supported yet"),
+    Route("GET", "/images/search", registries.search),
     _missing("GET", "/images/get", "saving images is not supported yet"),
     Route("POST", "/images/prune", usage.prune_images, completes=True),
     Route("GET", "/images/{name}/json", images.inspect),
     Route("GET", "/images/{name}/history", images.history),
     _missing("GET", "/images/{name}/get", "saving images is not supported yet"),
-    _missing("POST", "/images/{name}/push", "pushing is not supported yet"),
+    Route("POST", "/images/{name}/push", registries.push),
     Route("POST", "/images/{name}/tag", images.tag, completes=True),
     Route("DELETE", "/images/{name}", images.remove, completes=True),
-    _missing("GET", "/distribution/{name}/json", "asking a registry is not supported yet"),
+    Route("GET", "/distribution/{name}/json", registries.distribution),
     Route("POST", "/commit", images.commit, completes=True),
     _missing("POST", "/build", "building is not supported yet"),
     Route("POST", "/build/prune", usage.prune_build_cache),
