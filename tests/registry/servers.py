@@ -261,7 +261,7 @@ class Exchange:
         self.reply(status, json.dumps(document).encode(), {"Content-Type": "application/json", **(headers or {})})
 
     def error(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
-        self.json(status, {"errors": [{"code": code, "message": message}]}, headers)
+        self.json(status, {"errors": [{"code": code, "message": message, "detail": {}}]}, headers)
 
     def raw(self, data: bytes) -> None:
         """Send bytes as they are."""

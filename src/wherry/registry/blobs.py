@@ -1,7 +1,6 @@
 """Reading a blob, from several sources and across connections that break."""
 
 import re
-from collections.abc import Callable
 from typing import NamedTuple
 
 from wherry.registry.auth import error_of
@@ -39,6 +38,11 @@ class BlobReader:
     def position(self) -> int:
         """How many bytes of the blob lie before what `read` returns next."""
         return self._at
+
+    @property
+    def attempts(self) -> int:
+        """How many have failed."""
+        return self._attempts.failed
 
     def read(self, limit: int = PIECE) -> bytes:
         """Up to `limit` bytes, waiting for at least one; b"" at the end, once `size` bytes were there and nothing is
@@ -129,7 +133,7 @@ class BlobReader:
 
     def _checked(self, response: Response) -> Response:
         if response.status not in (200, 206) or (response.status == 206 and not self._at):
-            raise error_of(response) if response.status >= 400 else _unexpected(response)
+            raise _missing(response) if response.status == 404 else _unexpected(response)
         if response.header("Content-Encoding").lower() not in ("", "identity"):
             raise RegistryError(f"{response.request.url}: unexpected Content-Encoding")
         if response.content_type == "text/html":
@@ -149,13 +153,16 @@ class BlobReader:
             raise RegistryError(f"{response.request.url}: the registry sends another range than asked for")
 
 
+def _missing(response: Response) -> RegistryError:
+    return RegistryError("unknown blob", code="BLOB_UNKNOWN", status=response.status)
+
+
 def _unexpected(response: Response) -> RegistryError:
+    if response.status >= 400:
+        return error_of(response)
     return RegistryError(f"{response.request.url}: unexpected HTTP status {response.status} {response.reason}".rstrip())
 
 
 def _better(first: RegistryError | None, second: RegistryError) -> RegistryError:
     """Which of two sources' failures to tell: one that may pass, else that of the registry itself, which is last."""
     return first if first is not None and first.passing and not second.passing else second
-
-
-Open = Callable[[int], BlobReader]

@@ -10,6 +10,7 @@ from wherry.registry.auth import Authorizer
 from wherry.registry.cancel import Cancellation
 from wherry.registry.certs import Contexts
 from wherry.registry.config import RegistryConfig
+from wherry.registry.connections import Pool
 from wherry.registry.credentials import ANONYMOUS, Credentials
 from wherry.registry.endpoints import Endpoint, Resolve, endpoints_for, origin
 from wherry.registry.errors import RegistryError
@@ -21,11 +22,13 @@ _KNOWN_MAX = 64
 
 
 class Registry:
-    """Speaks to registries as `config` says; safe for several threads. It remembers tokens, no connections."""
+    """Speaks to registries as `config` says; safe for several threads. It remembers tokens; connections only while
+    a repository is open."""
 
     def __init__(self, config: RegistryConfig) -> None:
         self._config = config
         self._contexts = Contexts()
+        self._pool = Pool()
         self._lock = threading.Lock()
         self._known: dict[tuple[Endpoint, Credentials], Known] = {}
 
@@ -36,9 +39,10 @@ class Registry:
         the registry itself, never for its mirrors. `cancel` breaks off whatever is under way. Only names are looked up
         here. Raises `InvalidArgument`, `RegistryError`, `Cancelled`."""
         cancel = cancel or Cancellation()
-        transport = Transport(self._config, self._contexts, cancel)
+        check_name(path)
         endpoints = endpoints_for(self._config, domain, self._resolver(cancel))
-        sources = [self._source(endpoint, check_name(path), credentials, transport) for endpoint in endpoints]
+        transport = self._transport(cancel)
+        sources = [self._source(endpoint, path, credentials, transport) for endpoint in endpoints]
         return Repository(domain, path, sources, transport, self._config)
 
     def _source(self, endpoint: Endpoint, path: str, credentials: Credentials | None, transport: Transport) -> Source:
@@ -62,7 +66,7 @@ class Registry:
         the identity token to keep instead of the password ("" for none). Raises `Unauthorized`, `RegistryError`."""
         cancel = cancel or Cancellation()
         endpoint = self._origin(login.domain_of(server), cancel)
-        with closing(Transport(self._config, self._contexts, cancel)) as transport:
+        with closing(self._transport(cancel)) as transport:
             return "Login Succeeded", login.login(endpoint, credentials, transport)
 
     def search(
@@ -72,13 +76,16 @@ class Registry:
         """Search the index of a registry; see `search.search`."""
         cancel = cancel or Cancellation()
         endpoint = origin(self._config, domain, self._resolver(cancel), index=True)
-        with closing(Transport(self._config, self._contexts, cancel)) as transport:
+        with closing(self._transport(cancel)) as transport:
             return search.search(endpoint, term, limit, credentials, transport)
 
     def _origin(self, domain: str, cancel: Cancellation) -> Endpoint:
         """The registry itself: credentials are never tried at a mirror."""
         found = [one for one in endpoints_for(self._config, domain, self._resolver(cancel)) if one.trusted]
         return found[-1] if found else origin(self._config, domain, self._resolver(cancel))
+
+    def _transport(self, cancel: Cancellation) -> Transport:
+        return Transport(self._config, self._contexts, self._pool, cancel)
 
     def _resolver(self, cancel: Cancellation) -> Resolve:
         return partial(_resolve, cancel=cancel)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from wherry.registry.cancel import Cancellation
 from wherry.registry.proxies import Proxy
 
+_HANDSHAKE_S = 10.0
 _PROXY_HEAD_MAX = 64 * 1024
 _HEAD_START = 0.3  # seconds each address has before the next one is tried beside it, as in RFC 8305
 
@@ -235,6 +236,7 @@ def _status(head: bytes) -> tuple[int, str]:
 
 def _secure(sock: socket.socket, target: Target) -> socket.socket:
     assert target.context is not None
+    sock.settimeout(min(sock.gettimeout() or _HANDSHAKE_S, _HANDSHAKE_S))
     try:
         return target.context.wrap_socket(sock, server_hostname=target.host)
     except ssl.SSLCertVerificationError as error:

@@ -1,19 +1,32 @@
 """Errors of registries, in the words Docker has for them."""
 
-import json
 from typing import Any
 
+from wherry import goquote, jsontext
 from wherry.errors import Internal, NotFound, WherryError
 
-_MESSAGES = {
-    "UNAUTHORIZED": "authentication required",
+_CODES = {
+    "BLOB_UNKNOWN": "blob unknown to registry",
+    "BLOB_UPLOAD_INVALID": "blob upload invalid",
+    "BLOB_UPLOAD_UNKNOWN": "blob upload unknown to registry",
     "DENIED": "requested access to the resource is denied",
+    "DIGEST_INVALID": "provided digest did not match uploaded content",
+    "MANIFEST_BLOB_UNKNOWN": "blob unknown to registry",
+    "MANIFEST_INVALID": "manifest invalid",
+    "MANIFEST_UNKNOWN": "manifest unknown",
+    "MANIFEST_UNVERIFIED": "manifest failed signature verification",
+    "NAME_INVALID": "invalid repository name",
+    "NAME_UNKNOWN": "repository name not known to registry",
+    "RANGE_INVALID": "invalid content range",
+    "SIZE_INVALID": "provided length did not match content length",
+    "TAG_INVALID": "manifest tag did not match URI",
     "TOOMANYREQUESTS": "too many requests",
+    "UNAUTHORIZED": "authentication required",
+    "UNAVAILABLE": "service unavailable",
     "UNKNOWN": "unknown error",
+    "UNSUPPORTED": "The operation is unsupported.",
 }
 _BY_STATUS = {401: "UNAUTHORIZED", 403: "DENIED", 429: "TOOMANYREQUESTS"}
-_SHORT = 15
-_ERRORS_SHOWN = 10
 TEXT_MAX = 4096
 
 
@@ -41,7 +54,7 @@ class Unreachable(RegistryError):
 
 def of_code(code: str, message: str = "", *, status: int = 0) -> RegistryError:
     """The error that a registry names by `code`."""
-    text = f"{code.lower().replace('_', ' ')}: {message or _MESSAGES.get(code, '')}"
+    text = f"{code.lower().replace('_', ' ')}: {message or _CODES[code]}"
     return RegistryError(text, code=code, status=status)
 
 
@@ -66,38 +79,29 @@ def _of_body(status: int, content_type: str, body: bytes) -> RegistryError:
     if content_type not in ("application/json", "application/vnd.api+json"):
         return of_code(_BY_STATUS.get(status, "UNKNOWN"), _text(body))
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return _unreadable(status, "invalid JSON", body)
+        document = jsontext.loads(body)
+    except (ValueError, RecursionError) as error:
+        return _unreadable(status, str(error) or "nested too deeply", body)
     if isinstance(document, dict) and isinstance(details := document.get("details"), str) and details:
-        return of_code(_BY_STATUS.get(status, "UNKNOWN"), details)
+        return of_code(_BY_STATUS.get(status, "UNKNOWN"), details[:TEXT_MAX])
     return _of_errors(document) or _unreadable(status, "no error details found in HTTP response body", body)
 
 
 def _of_errors(document: Any) -> RegistryError | None:
-    """What `{"errors": [{"code", "message"}, …]}` says."""
+    """The first that `{"errors": [{"code", "message"}, …]}` tells: the others follow from it, more often than not."""
     errors = document.get("errors") if isinstance(document, dict) else None
-    if not isinstance(errors, list):
+    first = errors[0] if isinstance(errors, list) and errors else None
+    if not isinstance(first, dict):
         return None
-    found = [_of_entry(entry) for entry in errors[:_ERRORS_SHOWN] if isinstance(entry, dict)]
-    if len(found) < 2:
-        return found[0] if found else None
-    found[0].args = ("errors:\n" + "".join(f"{error}\n" for error in found),)
-    return found[0]
-
-
-def _of_entry(entry: dict[str, Any]) -> RegistryError:
-    code, message = entry.get("code"), entry.get("message")
-    code = code[:64] if isinstance(code, str) and code else "UNKNOWN"
-    return of_code(code, message[:TEXT_MAX] if isinstance(message, str) else "")
+    code, message = first.get("code"), first.get("message")
+    known = code if isinstance(code, str) and code in _CODES else "UNKNOWN"
+    return of_code(known, _text(message.encode()) if isinstance(message, str) else "")
 
 
 def _unreadable(status: int, why: str, body: bytes) -> RegistryError:
     if status == 401:
         return of_code("UNAUTHORIZED")
-    text = _text(body)
-    short = text if len(text) < _SHORT else text[: _SHORT - 3] + "..."
-    return RegistryError(f'error parsing HTTP {status} response body: {why}: "{short}"')
+    return RegistryError(f"error parsing HTTP {status} response body: {why}: {goquote.quote(_text(body))}")
 
 
 def _text(body: bytes) -> str:

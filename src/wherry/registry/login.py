@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 from wherry.errors import InvalidArgument, Unauthorized
-from wherry.registry.auth import Authorizer, error_of
+from wherry.registry.auth import Authorizer
 from wherry.registry.challenges import parse
 from wherry.registry.credentials import Credentials
 from wherry.registry.endpoints import DOCKER_IO, Endpoint
@@ -34,8 +34,6 @@ def login(endpoint: Endpoint, credentials: Credentials, transport: Transport) ->
         try:
             return _try(endpoint, host, authorizer, transport)
         except RegistryError as error:
-            if error.code == "UNAUTHORIZED":
-                raise Unauthorized(str(error)) from None
             failure = error
     assert failure is not None
     raise failure
@@ -51,8 +49,6 @@ def _try(endpoint: Endpoint, host: Host, authorizer: Authorizer, transport: Tran
         headers = {**request.headers, "Authorization": value}
         with transport.send(Request("GET", host, request.target, headers)) as response:
             pass
-    if response.status == 401 and value:
-        raise error_of(response)
     if response.status != 200:
         reason = f"{response.status} {response.reason}"
         raise RegistryError(f"login attempt to {request.url} failed with status: {reason}", status=response.status)
@@ -66,5 +62,4 @@ def _authorization(request: Request, authorizer: Authorizer, transport: Transpor
         raise
     except RegistryError as error:
         failure = Unreachable(request.method, request.url, str(error))
-        failure.code = error.code
-        raise failure from None
+        raise (Unauthorized(str(failure)) if error.code == "UNAUTHORIZED" else failure) from None

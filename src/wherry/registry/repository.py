@@ -160,11 +160,15 @@ class Repository:
         return BlobReader(Blob(digest, size), self._able(PULL), Attempts(self._config, self.cancel, waiting), offset)
 
     def small_blob(self, digest: str, size: int) -> bytes:
-        """A whole blob, verified. Raises `RegistryError` when it is not what its digest says."""
+        """A whole blob, verified. Raises `RegistryError` when it cannot be had or is not what its digest says."""
         if size > _SMALL_BLOB_MAX:
             raise RegistryError(f"blob {digest}: larger than {_SMALL_BLOB_MAX} bytes")
         with self.blob(digest, size) as reader:
-            data = b"".join(iter(reader.read, b""))
+            try:
+                data = b"".join(iter(reader.read, b""))
+            except RegistryError as error:
+                error.args = (f"download failed after attempts={reader.attempts}: {error}",)
+                raise
         if digest_of(data, digest) != digest:
             raise RegistryError(f"filesystem layer verification failed for digest {digest}")
         return data

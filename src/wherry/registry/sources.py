@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Mapping
 
-from wherry.registry.auth import Authorizer, NoBasicCredentials, error_of
+from wherry.registry.auth import Authorizer
 from wherry.registry.challenges import Challenge, parse
 from wherry.registry.endpoints import Endpoint
 from wherry.registry.errors import RegistryError, Unreachable
@@ -63,8 +63,6 @@ class Source:
             self._known.authorizer.learn(parse(response.headers("WWW-Authenticate")) if own else [])
             if response.status == 200 and _is_page(response):
                 raise RegistryError(f"{request.url} is not a registry: it answers with an HTML page")
-            if response.status >= 500:
-                raise error_of(response)
 
     def url(self, rest: str) -> str:
         """The target of what lies below the repository."""
@@ -84,14 +82,21 @@ class Source:
         own = host.origin == self.host.origin
         for left in reversed(range(_ROUNDS)):
             request = Request(method, host, target, self._headers(headers or {}), body)
-            value = self._authorization(request, scopes) if own else ""
+            value = self._authorization(request, scopes, bare=push) if own else ""
             if value:
                 request = Request(method, host, target, {**request.headers, "Authorization": value}, body)
-            response = self._transport.send(request, redirects=redirects)
+            response = self._sent(request, redirects)
             if response.status != 401 or not left or not self._again(response, value):
                 break
             response.close()
         return response
+
+    def _sent(self, request: Request, redirects: bool) -> Response:
+        try:
+            return self._transport.send(request, redirects=redirects)
+        except Unreachable:
+            self.forget()
+            raise
 
     def _locate(self, rest: str) -> tuple[Host, str]:
         host = self.host
@@ -106,14 +111,15 @@ class Source:
             raise RegistryError(f"refusing to go on from {host.url} to {other.url}: it is without TLS")
         return other, target_of(parts)
 
-    def _authorization(self, request: Request, scopes: list[str]) -> str:
-        if dict(self.endpoint.headers).get("Authorization"):
+    def _authorization(self, request: Request, scopes: list[str], *, bare: bool) -> str:
+        """As Docker, failed pulls tell which request it was for, failed pushes (`bare`) do not."""
+        if any(name.lower() == "authorization" for name, _ in self.endpoint.headers):
             return ""
         try:
             return self._known.authorizer.header(scopes, self._transport.send)
-        except NoBasicCredentials as error:
-            raise Unreachable(request.method, request.url, str(error), passing=False) from None
         except RegistryError as error:
+            if bare or isinstance(error, Unreachable):
+                raise
             raise _because(request, error) from None
 
     def _again(self, response: Response, value: str) -> bool:
@@ -139,11 +145,9 @@ def _is_final(challenges: list[Challenge], value: str) -> bool:
 
 
 def _because(request: Request, error: RegistryError) -> RegistryError:
-    """`error`, which came in the way of `request`."""
-    if isinstance(error, Unreachable):
-        return error
+    """`error`, which came in the way of `request`: no longer one of the registry's own."""
     wrapped = Unreachable(request.method, request.url, str(error), passing=error.passing)
-    wrapped.code, wrapped.status, wrapped.retry_after = error.code, error.status, error.retry_after
+    wrapped.status, wrapped.retry_after = error.status, error.retry_after
     return wrapped
 
 

@@ -1,9 +1,7 @@
 """HTTP requests to registries: connections that are kept and shared among threads, redirects, bounded replies."""
 
 import http.client
-import select
 import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,18 +10,18 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import msgspec
 
+from wherry import goquote
 from wherry.registry import proxies
 from wherry.registry.cancel import Cancellation
 from wherry.registry.certs import Contexts, Tls
 from wherry.registry.config import RegistryConfig
+from wherry.registry.connections import Connection, Pool
 from wherry.registry.dial import DialError, Target, dial, proxy_authorization, shut
 from wherry.registry.errors import RegistryError, Unreachable
 
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECTS_MAX = 10
-_IDLE_MAX = 8
-_IDLE_S = 20.0
 _DRAIN = 64 * 1024
 _PIECE = 256 * 1024
 _FILL_S = 0.05
@@ -110,35 +108,11 @@ class Request(msgspec.Struct, frozen=True):
         return self.host.url + self.target
 
 
-_Key = tuple[Host, proxies.Proxy | None, int]
-
-
-class _Connection:
-    """A connection and whom it belongs to."""
-
-    def __init__(self, key: _Key, sock: socket.socket, absolute: bool) -> None:
-        self.key = key
-        self.sock = sock
-        self.absolute = absolute
-        self.fresh = True
-        self.spoilt = False
-        self.idle_since = 0.0
-
-    def alive(self) -> bool:
-        """Whether the peer has neither closed it nor sent what nobody asked for."""
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return not poll.poll(0)
-
-    def close(self) -> None:
-        self.sock.close()
-
-
 class Response:
     """A reply whose body is read on demand. Close it: one that was read to its end keeps its connection for others."""
 
     def __init__(
-        self, request: Request, raw: http.client.HTTPResponse, connection: _Connection, pool: "Transport",
+        self, request: Request, raw: http.client.HTTPResponse, connection: Connection, pool: "Transport",
         cancel: Cancellation,
     ) -> None:  # fmt: skip
         self.request = request
@@ -175,7 +149,7 @@ class Response:
             return b""
         with self._transport.talking(self.request, self._connection, self._cancel):
             first = self._read(limit)
-            if not first or len(first) == limit or self._ended or self._connection.key[0].scheme == "http":
+            if not first or len(first) == limit or self._ended or self._connection.target.context is None:
                 return first
             return self._fill(first, limit)
 
@@ -247,21 +221,19 @@ def _length(raw: http.client.HTTPResponse) -> int | None:
 class Transport:
     """Sends requests. Safe for several threads; each has a connection of its own while it talks."""
 
-    def __init__(self, config: RegistryConfig, contexts: Contexts, cancel: Cancellation) -> None:
+    def __init__(self, config: RegistryConfig, contexts: Contexts, pool: Pool, cancel: Cancellation) -> None:
         self._config = config
         self._contexts = contexts
+        self._pool = pool
         self.cancel = cancel
-        self._lock = threading.Lock()
-        self._idle: list[_Connection] = []
         self._closed = False
+        pool.open()
 
     def close(self) -> None:
-        """Close what is idle; what is in use is closed by whoever uses it."""
-        with self._lock:
+        """Nothing is sent any more. What is in use is closed by whoever uses it."""
+        if not self._closed:
             self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            self._pool.close()
 
     def send(self, request: Request, *, redirects: bool = True) -> Response:
         """The reply to `request`, after redirects. Raises `Unreachable`, `RegistryError`, `Cancelled`."""
@@ -297,14 +269,14 @@ class Transport:
             connection.close()
             raise
 
-    def _exchange(self, request: Request, connection: _Connection) -> Response:
+    def _exchange(self, request: Request, connection: Connection) -> Response:
         with self.talking(request, connection, self.cancel, passed=(http.client.RemoteDisconnected, ConnectionError)):
             self._write(request, connection)
             raw = http.client.HTTPResponse(connection.sock, method=request.method)
             raw.begin()
         return Response(request, raw, connection, self, self.cancel)
 
-    def _write(self, request: Request, connection: _Connection) -> None:
+    def _write(self, request: Request, connection: Connection) -> None:
         target = request.url if connection.absolute else request.target
         lines = [f"{request.method} {target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self._headers(request, connection).items()]
@@ -320,17 +292,17 @@ class Transport:
             connection.spoilt = True
             connection.sock.settimeout(1.0)  # a registry that refuses a body says why, then hangs up
 
-    def _headers(self, request: Request, connection: _Connection) -> dict[str, str]:
+    def _headers(self, request: Request, connection: Connection) -> dict[str, str]:
         headers = {"Host": request.host.authority, "User-Agent": self._config.user_agent, "Accept-Encoding": "identity"}
         if request.body is not None or request.method in ("POST", "PUT", "PATCH"):
             headers["Content-Length"] = str(request.body.size if request.body else 0)
-        if connection.absolute and (proxy := connection.key[1]) and (value := proxy_authorization(proxy)):
+        if connection.absolute and (proxy := connection.target.proxy) and (value := proxy_authorization(proxy)):
             headers["Proxy-Authorization"] = value
         return headers | dict(request.headers)
 
     @contextmanager
     def talking(
-        self, request: Request, connection: _Connection, cancel: Cancellation, passed: tuple[type[Exception], ...] = ()
+        self, request: Request, connection: Connection, cancel: Cancellation, passed: tuple[type[Exception], ...] = ()
     ) -> Iterator[None]:
         """While the body talks over `connection`, cancelling breaks it off; what breaks is told as `Unreachable`, save
         the kinds of errors in `passed`."""
@@ -345,53 +317,33 @@ class Transport:
 
     # -- connections
 
-    def _take(self, request: Request) -> _Connection:
-        key = self._key(request)
-        while (connection := self._take_idle(key)) is not None:
-            if connection.alive():
-                connection.fresh = False
-                connection.sock.settimeout(self._config.stall_timeout)
-                return connection
+    def _take(self, request: Request) -> Connection:
+        connection = self._pool.take(self._target(request))
+        if connection is None:
+            return self._connect(request)
+        connection.sock.settimeout(self._config.stall_timeout)
+        return connection
+
+    def give_back(self, connection: Connection, reusable: bool) -> None:
+        if reusable and not self.cancel.cancelled:
+            self._pool.give(connection)
+        else:
             connection.close()
-        return self._connect(request)
 
-    def _take_idle(self, key: _Key) -> _Connection | None:
-        oldest = time.monotonic() - _IDLE_S
-        with self._lock:
-            for index in range(len(self._idle) - 1, -1, -1):
-                if self._idle[index].key == key and self._idle[index].idle_since > oldest:
-                    return self._idle.pop(index)
-        return None
-
-    def give_back(self, connection: _Connection, reusable: bool) -> None:
-        connection.idle_since = time.monotonic()
-        with self._lock:
-            if reusable and not self._closed and not self.cancel.cancelled:
-                self._idle.append(connection)
-                extra = self._idle[:-_IDLE_MAX]
-                del self._idle[:-_IDLE_MAX]
-            else:
-                extra = [connection]
-        for one in extra:
-            one.close()
-
-    def _key(self, request: Request) -> _Key:
+    def _target(self, request: Request) -> Target:
         host = request.host
         proxy = proxies.proxy_for(self._config.proxy, host.scheme, host.host, host.port)
         context = self._contexts.get(host.tls) if host.scheme == "https" else None
-        return host, proxy, id(context)
+        return Target(host.host, host.port, context, proxy, host.addresses)
 
-    def _connect(self, request: Request) -> _Connection:
-        key = self._key(request)
-        host, proxy, _ = key
-        context = self._contexts.get(host.tls) if host.scheme == "https" else None
-        target = Target(host.host, host.port, context, proxy, host.addresses)
+    def _connect(self, request: Request) -> Connection:
+        target = self._target(request)
         try:
             sock = dial(target, self._config.connect_timeout, self.cancel)
         except DialError as error:
             raise Unreachable(request.method, request.url, str(error), passing=error.passing) from None
         sock.settimeout(self._config.stall_timeout)
-        return _Connection(key, sock, absolute=proxy is not None and context is None)
+        return Connection(target, sock)
 
 
 def _redirected(request: Request, status: int, where: str) -> Request:
@@ -432,7 +384,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return "unexpected EOF"
     if isinstance(error, http.client.BadStatusLine):
-        return f"malformed HTTP response {str(error)[:80]}"
+        line = str(error).removesuffix("\r\n")[:80]
+        return f"net/http: HTTP/1.x transport connection broken: malformed HTTP response {goquote.quote(line)}"
     if isinstance(error, http.client.HTTPException):
         return f"malformed HTTP response: {str(error)[:200]}"
     if isinstance(error, TimeoutError):
