@@ -24,7 +24,8 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECTS_MAX = 10
 _DRAIN = 64 * 1024
 _PIECE = 256 * 1024
-_FILL_S = 0.05
+_SLICE = 64 * 1024
+_GATHER_S = 0.05
 _SECRET = ("authorization", "cookie")
 
 
@@ -147,30 +148,31 @@ class Response:
         Raises `Unreachable` when the body breaks off or stalls."""
         if self._ended:
             return b""
-        with self._transport.talking(self.request, self._connection, self._cancel):
-            first = self._read(limit)
-            if not first or len(first) == limit or self._ended or self._connection.target.context is None:
-                return first
-            return self._fill(first, limit)
-
-    def _fill(self, first: bytes, limit: int) -> bytes:
-        """TLS comes in records of 16 KiB: gather some, so that whoever writes them is not called for each."""
-        pieces, size, deadline = [first], len(first), time.monotonic() + _FILL_S
-        while size < limit and not self._ended and time.monotonic() < deadline:
-            pieces.append(self._read(limit - size))
-            size += len(pieces[-1])
-        return b"".join(pieces)
-
-    def _read(self, limit: int) -> bytes:
-        data = self._raw.read1(limit if self._left is None else min(limit, self._left))
         if self._left is not None:
-            self._left -= len(data)
-            self._ended = self._left == 0
-            if not data:
-                raise http.client.IncompleteRead(b"", self._left)
-        elif not data:
-            self._ended = True
+            limit = min(limit, self._left)
+        with self._transport.talking(self.request, self._connection, self._cancel):
+            data = self._raw.read1(limit) if self._connection.target.context is None else self._gather(limit)
+        self._count(len(data))
         return data
+
+    def _gather(self, limit: int) -> bytes:
+        """TLS comes in records of 16 KiB: gather some, so that whoever writes them is not called for each."""
+        data, size, deadline = memoryview(bytearray(limit)), 0, time.monotonic() + _GATHER_S
+        while size < limit:
+            count = self._raw.readinto(data[size : size + _SLICE])
+            size += count
+            if not count or time.monotonic() > deadline:
+                break
+        return bytes(data[:size])
+
+    def _count(self, count: int) -> None:
+        if self._left is not None:
+            self._left -= count
+            self._ended = self._left == 0
+            if not count:
+                raise Unreachable(self.request.method, self.request.url, "unexpected EOF")
+        elif not count:
+            self._ended = True
 
     def read_all(self, limit: int) -> bytes:
         """The whole body. Raises `RegistryError` when it is larger than `limit` bytes."""
