@@ -58,7 +58,7 @@ def decode(text: str, start: int = 0) -> tuple[Any, int]:
     try:
         return _scan(text, start)
     except StopIteration as stop:
-        raise ValueError(_complaint(text, stop.value, "looking for beginning of value")) from None
+        raise ValueError(_no_value(text, stop.value)) from None
     except SystemError:  # the scanner means to raise an error of json.decoder, which is not imported
         import json.decoder  # noqa: F401 - for the scanner to find
 
@@ -109,6 +109,15 @@ def _complaint(text: str, at: int, where: str) -> str:
     if at >= len(text):
         return "unexpected end of JSON input"
     return f"invalid character {text[at]!r} {where}"
+
+
+def _no_value(text: str, at: int) -> str:
+    """What is wrong where a value should begin: perhaps a misspelt literal."""
+    for literal in ("true", "false", "null"):
+        if text[at : at + 1] == literal[0]:
+            end = next(n for n, letter in enumerate(literal) if text[at + n : at + n + 1] != letter)
+            return _complaint(text, at + end, f"in literal {literal} (expecting {literal[end]!r})")
+    return _complaint(text, at, "looking for beginning of value")
 
 
 def quote(text: str, *, html: bool = True) -> str:

@@ -47,19 +47,22 @@ def engine(top):
     return FakeEngine(os.path.join(top, "engine.sock"), {**routes(), "POST /images/create": pulling})
 
 
-def shown(program, args, environment, columns):
-    """Everything that `program ARGS` writes to a terminal."""
+def shown(program, args, environment, columns, typed=()):
+    """Everything that `program ARGS` writes to a terminal, where `typed` is (what is awaited, what is then typed)."""
     outer, inner = pty.openpty()
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     pid = os.fork()
     if pid == 0:
         os.login_tty(inner)
-        os.execvpe(program[0], [*program, *args], {**environment, "TERM": "xterm", "TZ": "UTC", "HOME": "/nonexistent"})
+        os.execvpe(program[0], [*program, *args], {"HOME": "/nonexistent", **environment, "TERM": "xterm", "TZ": "UTC"})
     os.close(inner)
-    data = b""
+    data, answered, left = b"", 0, list(typed)
     try:
         while chunk := os.read(outer, 65536):
             data += chunk
+            if left and left[0][0].encode() in data[answered:]:
+                answered = len(data)
+                os.write(outer, left.pop(0)[1].encode())
     except OSError:
         pass  # the terminal's end of file
     os.close(outer)

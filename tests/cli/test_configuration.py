@@ -98,7 +98,7 @@ def test_the_default_platform(configured, engine):
 
     configured({}, "create", "--pull", "always", "busybox", DOCKER_DEFAULT_PLATFORM="linux/aarch64")
     assert asked("/containers/create") == ["platform=linux%2Farm64"]
-    assert asked("/images/create") == ["fromImage=docker.io%2Flibrary%2Fbusybox&tag=latest&platform=linux%2Faarch64"]
+    assert asked("/images/create") == ["fromImage=docker.io%2Flibrary%2Fbusybox&platform=linux%2Faarch64&tag=latest"]
     configured({}, "create", "--platform", "linux/386", "busybox")
     assert asked("/containers/create") == ["platform=linux%2F386"]
     configured({}, "create", "--platform", "", "busybox")

@@ -17,6 +17,7 @@ from wherry.api.handlers import (
     image_files,
     images,
     networks,
+    registries,
     streams,
     swarm,
     system,
@@ -64,7 +65,7 @@ ROUTES: tuple[Route, ...] = (
     Route("OPTIONS", "/", system.options),
     Route("OPTIONS", "*", system.options),
     Route("OPTIONS", "/{name}", system.options),
-    _missing("POST", "/auth", "logging in to a registry is not supported yet"),
+    Route("POST", "/auth", registries.log_in),
     Route("GET", "/system/df", usage.disk),
     # Containers
     Route("GET", "/containers/json", containers.list_),
@@ -104,7 +105,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/images/json", images.list_),
     Route("POST", "/images/create", images.create),
     Route("POST", "/images/load", images.load),
-    _missing("GET", "/images/search", "searching a registry is not supported yet"),
+    Route("GET", "/images/search", registries.search),
     Route("GET", "/images/get", images.save),
     Route("GET", "/images/layers", image_files.layers),  # an extension
     Route("POST", "/images/prune", usage.prune_images, completes=True),
@@ -113,10 +114,10 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/images/{name}/get", images.save),
     Route("GET", "/images/{name}/changes", image_files.changes),  # an extension
     Route("POST", "/images/{name}/flatten", image_files.flatten, completes=True),  # an extension
-    _missing("POST", "/images/{name}/push", "pushing is not supported yet"),
+    Route("POST", "/images/{name}/push", registries.push),
     Route("POST", "/images/{name}/tag", images.tag, completes=True),
     Route("DELETE", "/images/{name}", images.remove, completes=True),
-    _missing("GET", "/distribution/{name}/json", "asking a registry is not supported yet"),
+    Route("GET", "/distribution/{name}/json", registries.distribution),
     Route("POST", "/commit", images.commit, completes=True),
     _missing("POST", "/build", "building is not supported yet"),
     Route("POST", "/build/prune", usage.prune_build_cache),

@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from wherry.cli.flags import Parsed
+
 _ARCHITECTURES = {
     "i386": ("386", ""), "x86_64": ("amd64", None), "x86-64": ("amd64", None), "aarch64": ("arm64", None),
     "armhf": ("arm", "v7"), "armel": ("arm", "v6"),
@@ -30,6 +32,12 @@ _KNOWN_ARCHITECTURES = frozenset(
 _SHORT_VARIANTS = {("arm", v): f"v{v}" for v in "5678"} | {("arm64", "8"): ""}
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _SYSTEM_RULE = '"^([A-Za-z0-9_-]+)(?:\\\\(([A-Za-z0-9_.%-]*)((?:\\\\+[A-Za-z0-9_.%-]+)*)\\\\))?$"'
+
+
+def platform_of(parsed: Parsed) -> str:
+    """What --platform or else the environment asks for, as the user wrote it; "" for any."""
+    text: str = parsed["platform"]
+    return text if "platform" in parsed.changed else os.environ.get("DOCKER_DEFAULT_PLATFORM", "")
 
 
 def parse(text: str) -> list[str]:

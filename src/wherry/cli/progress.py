@@ -10,16 +10,23 @@ from wherry.client.progress import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from wherry.client.http import Response
 
 
-def show(response: Response, fd: int | None) -> None:
-    """Display a progress stream on `fd` (None: nowhere); raises StatusError when it reports a failure."""
+def show(response: Response, fd: int | None, on_aux: Callable[[dict[str, Any]], object] = bool) -> None:
+    """Display a progress stream on `fd` (None: nowhere); raises StatusError when it reports a failure.
+
+    `on_aux` gets what the engine says to programs.
+    """
     display = _Terminal(fd) if fd is not None and os.isatty(fd) else None
     for message in messages(response.pieces()):
         _fail_on_error(message)
+        if message.get("aux") is not None:
+            on_aux(message["aux"])
+            continue
         if fd is None:
             continue
         if display:
@@ -32,7 +39,7 @@ def _fail_on_error(message: dict[str, Any]) -> None:
     detail = message.get("errorDetail")
     if detail or message.get("error"):
         text = (detail or {}).get("message") or message.get("error") or "unknown error"
-        raise StatusError(text, (detail or {}).get("code") or 1)
+        raise StatusError(text)
 
 
 def _prefix(message: dict[str, Any]) -> str:

@@ -23,6 +23,16 @@ class Reference:
         self.domain, self.path, self.tag, self.digest = domain, path, tag, digest
 
     @property
+    def name(self) -> str:
+        """The full name: "docker.io/library/busybox"."""
+        return f"{self.domain}/{self.path}"
+
+    @property
+    def full(self) -> str:
+        """The full name with tag and digest."""
+        return f"{self.name}{self._rest}"
+
+    @property
     def familiar_name(self) -> str:
         """The name without what is implied: "busybox" for docker.io/library/busybox."""
         if self.domain != "docker.io":
@@ -32,9 +42,12 @@ class Reference:
     @property
     def familiar(self) -> str:
         """The familiar name with tag and digest."""
+        return f"{self.familiar_name}{self._rest}"
+
+    @property
+    def _rest(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
-        digest = f"@{self.digest}" if self.digest else ""
-        return f"{self.familiar_name}{tag}{digest}"
+        return f"{tag}@{self.digest}" if self.digest else tag
 
     def with_default_tag(self) -> Reference:
         """The same with ":latest" where neither tag nor digest was given."""

@@ -118,6 +118,8 @@ COMMANDS = (
     Entry("image load", "load", "load", "Load an image from a tar archive or STDIN", "image load, load"),
     Entry("image ls", "images", "images", "List images", "image ls, image list, images"),
     Entry("image prune", "prune", "image", "Remove unused images"),
+    Entry("image pull", "pull", "pull", "Download an image from a registry", "image pull, pull"),
+    Entry("image push", "push", "push", "Upload an image to a registry", "image push, push"),
     Entry("image rm", "images", "rmi", "Remove one or more images", "image rm, image remove, rmi"),
     Entry(
         "image save", "save", "save", "Save one or more images to a tar archive (streamed to STDOUT by default)",
@@ -143,6 +145,9 @@ COMMANDS = (
     Entry("volume ls", "volume", "ls", "List volumes", "volume ls, volume list"),
     Entry("volume prune", "prune", "volume", "Remove unused local volumes"),
     Entry("volume rm", "volume", "rm", "Remove one or more volumes", "volume rm, volume remove"),
+    Entry("login", "login", "login", "Authenticate to a registry"),
+    Entry("logout", "login", "logout", "Log out from a registry"),
+    Entry("search", "search", "search", "Search Docker Hub for images"),
     Entry("inspect", "inspect", "inspect", "Return low-level information on Docker objects"),
     Entry("version", "version", "version", "Show the Docker version information"),
 )  # fmt: skip
@@ -159,7 +164,7 @@ GROUPS = {
 }
 
 # The ones a newcomer looks for, listed first.
-COMMON = ("run", "exec", "ps", "images", "version", "info")
+COMMON = ("run", "exec", "ps", "pull", "push", "images", "login", "logout", "search", "version", "info")
 HIDDEN = ("system dial-stdio",)
 
 BY_NAME = {alias: entry for entry in COMMANDS for alias in entry.aliases}

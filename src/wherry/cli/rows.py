@@ -19,6 +19,7 @@ class Row:
     COLUMNS: ClassVar[dict[str, tuple[str, Callable[[Any], Any]]]] = {}
     METHODS: ClassVar[dict[str, Callable[..., str]]] = {}
     RAW: ClassVar[dict[str, str]] = {}  # the template that the word "raw" stands for, under that word
+    COMPLAINTS = ("template parsing error", "template parsing error")  # of what is no template, and of one that fails
     type_name = ""
 
     def __init__(self, data: dict[str, Any], *, trunc: bool = True) -> None:
@@ -102,7 +103,7 @@ def render(kind: type[Row], rows: Iterable[Row], form: str, columns: Sequence[st
         lines = [template.execute(_Header(kind), HEADER)] if table else []
         lines.extend(template.execute(row) for row in rows)
     except TemplateError as error:
-        raise StatusError(f"failed to {'parse' if error.parsing else 'execute'} template: {error}") from None
+        raise StatusError(f"{kind.COMPLAINTS[not error.parsing]}: {error}") from None
     body = "".join(f"{line}\n" for line in lines)
     return align(body) if table else body
 

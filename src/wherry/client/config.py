@@ -51,6 +51,23 @@ class ClientConfig:
         """The settings as they are in the file now; raises ConfigError rather than to leave something out."""
         return _read_json(self.path) or {}
 
+    def save(self, settings: dict[str, Any], *, secret: bool = False) -> None:
+        """Write config.json, through a link if it is one, with the mode it has (0600 when new).
+
+        With `secret` there is something in it that no other user may read.
+        """
+        from wherry.client.files import write
+        from wherry.jsontext import dumps
+
+        path = os.path.realpath(self.path)
+        try:
+            mode = os.stat(path).st_mode & 0o777
+        except FileNotFoundError:
+            mode = 0o600
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        write(path, dumps(settings, indent="\t").encode(), mode & 0o700 if secret else mode)
+        self._settings = settings
+
     def text(self, key: str) -> str:
         """A setting that is a string, such as psFormat or detachKeys; "" when unset."""
         value = self.settings.get(key)

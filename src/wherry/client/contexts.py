@@ -12,6 +12,7 @@ import tarfile
 
 from wherry.client.config import context_id
 from wherry.client.errors import ConfigError
+from wherry.client.files import write
 from wherry.jsontext import dumps, loads
 
 TYPE_CHECKING = False
@@ -66,7 +67,7 @@ def save(config: ClientConfig, stored: dict[str, Any]) -> None:
     """Write a context's metadata, whole or not at all."""
     directory = metadata_path(config, stored["Name"])
     os.makedirs(directory, 0o755, exist_ok=True)
-    _write(os.path.join(directory, "meta.json"), dumps(stored).encode(), 0o644)
+    write(os.path.join(directory, "meta.json"), dumps(stored).encode(), 0o644)
 
 
 def remove(config: ClientConfig, name: str) -> None:
@@ -95,7 +96,7 @@ def save_material(config: ClientConfig, name: str, files: Material) -> None:
             for path in (os.path.dirname(top), top, os.path.join(top, endpoint)):
                 os.makedirs(path, 0o700, exist_ok=True)
         for file, content in contents.items():
-            _write(os.path.join(top, endpoint, file), content, 0o600)
+            write(os.path.join(top, endpoint, file), content, 0o600)
 
 
 def set_current(config: ClientConfig, name: str) -> None:
@@ -105,18 +106,7 @@ def set_current(config: ClientConfig, name: str) -> None:
     settings = {**config.read_again(), "currentContext": name}
     if not name:
         del settings["currentContext"]
-    save_settings(config, {"auths": {}, **settings})
-
-
-def save_settings(config: ClientConfig, settings: dict[str, Any]) -> None:
-    """Write config.json, through a link if it is one, with the mode it has (0600 when new)."""
-    path = os.path.realpath(config.path)
-    try:
-        mode = os.stat(path).st_mode & 0o777
-    except FileNotFoundError:
-        mode = 0o600
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-    _write(path, dumps(settings, indent="\t").encode(), mode)
+    config.save({"auths": {}, **settings})
 
 
 def export(stored: dict[str, Any], files: Material) -> bytes:
@@ -199,16 +189,3 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes | None, mode: int) 
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
-
-
-def _write(path: str, content: bytes, mode: int) -> None:
-    partial = f"{path}.{os.getpid()}"
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), mode)
-        os.replace(partial, path)
-    except OSError:
-        os.unlink(partial)
-        raise

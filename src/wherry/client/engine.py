@@ -142,9 +142,11 @@ class Engine:
         query: Query = None,
         body: Any = None,
         meanwhile: Callable[[], None] | None = None,
+        *,
+        headers: dict[str, str] | None = None,
     ) -> Any:
         """A request whose reply is JSON, decoded (None when empty)."""
-        response = self.request(method, path, query, body, meanwhile=meanwhile)
+        response = self.request(method, path, query, body, headers=headers, meanwhile=meanwhile)
         data = response.read()
         self._release(response)
         return loads(data) if data else None

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from wherry.daemon.options import ACTIONS, BOOL, BY_KEY, BYTES, OPTIONS, POOLS, RUNTIMES, ULIMITS, Option, parse_bytes
-from wherry.engine import log_drivers
+from wherry.engine import log_drivers, transfers
 from wherry.engine.runtimes import OWN, RESERVED
 from wherry.engine.validate import is_address
 from wherry.errors import InvalidArgument
@@ -67,10 +67,24 @@ def read_file(path: str) -> dict[str, Any]:
         raise InvalidArgument(f"not valid JSON: {error}") from None
     if not isinstance(document, dict):
         raise InvalidArgument("the file must hold one JSON object")
+    document = _flattened(document)
     unknown = sorted(set(document) - set(BY_KEY))
     if unknown:
         raise InvalidArgument(f"the following directives don't match any configuration option: {', '.join(unknown)}")
     return {key: _file_value(BY_KEY[key], value) for key, value in document.items()}
+
+
+_PROXIES = ("http-proxy", "https-proxy", "no-proxy")
+
+
+def _flattened(document: dict[str, Any]) -> dict[str, Any]:
+    """The file has the proxies in an object of their own."""
+    proxies = document.get("proxies", {})
+    if not isinstance(proxies, dict) or not set(proxies) <= set(_PROXIES):
+        raise InvalidArgument(f"proxies: expected an object with {', '.join(_PROXIES)}, got {json.dumps(proxies)}")
+    if set(document) & set(_PROXIES):
+        raise InvalidArgument('http-proxy, https-proxy and no-proxy belong in the object "proxies"')
+    return {key: value for key, value in document.items() if key != "proxies"} | proxies
 
 
 def _file_value(option: Option, value: Any) -> Any:
@@ -165,6 +179,7 @@ def _check(values: dict[str, Any]) -> None:
     for label in values["labels"]:
         if "=" not in label:
             raise InvalidArgument(f"bad attribute format: {label}")
+    transfers.check(values)
     log_drivers.check(values["log-driver"], values["log-opts"])
 
 

@@ -62,3 +62,16 @@ class EngineConfig(Struct, kw_only=True):
     """Other OCI runtimes by name."""
     default_runtime: str = "wherry"
     live_restore: bool = True
+
+    registry_mirrors: list[str] = field(default_factory=list)
+    """URLs asked before docker.io."""
+    insecure_registries: list[str] = field(default_factory=list)
+    """Hosts and networks (CIDR)."""
+    max_concurrent_downloads: int = 3
+    """Of all pulls together; 0: no limit."""
+    max_concurrent_uploads: int = 5
+    max_download_attempts: int = 5
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
+    """Where these are empty the environment counts."""

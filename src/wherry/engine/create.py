@@ -27,7 +27,8 @@ from wherry.engine.validate import check_config, check_host_config
 from wherry.errors import InvalidArgument, NotFound
 from wherry.failpoint import hit
 from wherry.images.config_merge import merge
-from wherry.images.store import Image, host_platform
+from wherry.images.platforms import host_platform
+from wherry.images.store import Image
 from wherry.network.endpoints import parse_mac
 from wherry.store.atomic import write_file
 from wherry.store.trees import delete_tree

@@ -22,6 +22,7 @@ from wherry.engine.events import EventBus
 from wherry.engine.exec_store import ExecStore
 from wherry.engine.model import Container
 from wherry.engine.oci import cgroup_path
+from wherry.engine.transfers import Transfers
 from wherry.engine.volumes import VolumeStore
 from wherry.images import store as image_tables
 from wherry.images.store import ImageStore
@@ -64,6 +65,7 @@ class Engine:
         self.containers = ContainerStore(db)
         self.volumes = VolumeStore(db, paths)
         self.execs = ExecStore(paths)
+        self.transfers = Transfers(config)
         self.boot_id = restore.read_boot_id()
         self.host = specs.host_facts(config.seccomp_profile)
         self.cgroup_version = 2 if host_hierarchies().unified else 1
@@ -120,6 +122,7 @@ class Engine:
             engine.images = ImageStore(db, paths, driver)
             for entry in engine.containers:
                 engine.images.keep(entry.record.lower_dirs)
+            engine.images.downloads.resize(config.max_concurrent_downloads)
             engine.network = NetworkService(db, paths, engine._network_options())
             await engine._start_parts()
             storage.report_unusable(engine)
@@ -168,6 +171,9 @@ class Engine:
             await self.spawner.close()
         if hasattr(self, "network"):
             await self.run_blocking(self.network.stop)
+        self.transfers.close()
+        if hasattr(self, "images"):
+            self.images.downloads.close()
         self._pool.shutdown()
         self._transfers.shutdown(wait=False, cancel_futures=True)
         self._files.shutdown(wait=False, cancel_futures=True)
@@ -177,7 +183,7 @@ class Engine:
 
     def reconfigure(self, config: EngineConfig) -> None:
         """Take over what may change while running: labels, debug, default ulimits and shm size, log driver, runtimes,
-        DNS. What containers were created with stays."""
+        DNS, registries and limits of transfers. What containers were created with stays."""
         for name in (
             "debug",
             "default_runtime",
@@ -186,12 +192,19 @@ class Engine:
             "dns",
             "dns_opts",
             "dns_search",
+            "insecure_registries",
             "labels",
             "log_driver",
             "log_opts",
+            "max_concurrent_downloads",
+            "max_concurrent_uploads",
+            "max_download_attempts",
+            "registry_mirrors",
             "runtimes",
         ):
             setattr(self.config, name, getattr(config, name))
+        self.transfers.reconfigure(self.config)
+        self.images.downloads.resize(self.config.max_concurrent_downloads)
         self.events.publish("daemon", "reload", self.id, {"name": os.uname().nodename})
 
     # Work

@@ -9,7 +9,8 @@ from wherry.errors import InvalidArgument
 from wherry.images.archive.pack import Sink
 from wherry.images.oci import Platform
 from wherry.images.references import parse
-from wherry.images.store import HistoryItem, Image, ImageUser, host_platform
+from wherry.images.platforms import host_platform
+from wherry.images.store import HistoryItem, Image, ImageUser
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine

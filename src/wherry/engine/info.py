@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import wherry
-from wherry.engine import log_drivers, runtimes
+from wherry.engine import log_drivers, runtimes, transfers
 from wherry.engine.oci import cdi
 from wherry.runtime.cgroups import host_hierarchies
 
@@ -42,6 +42,7 @@ async def info(engine: "Engine") -> dict[str, Any]:
         "ServerVersion": wherry.__version__,
         "Runtimes": await engine.run_blocking(runtimes.describe, engine.config),
         "DefaultRuntime": engine.config.default_runtime,
+        **transfers.describe(engine.transfers.config),
         **_CONSTANT,
         "Warnings": _warnings(engine, system) or None,
     }
@@ -56,16 +57,8 @@ _CONSTANT: dict[str, Any] = {
         "Log": log_drivers.NAMES,
     },
     "GenericResources": None,
-    "HttpProxy": "",
-    "HttpsProxy": "",
-    "NoProxy": "",
     "ExperimentalBuild": False,
     "IndexServerAddress": "https://index.docker.io/v1/",
-    "RegistryConfig": {
-        "IndexConfigs": {"docker.io": {"Mirrors": [], "Name": "docker.io", "Official": True, "Secure": True}},
-        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-        "Mirrors": None,
-    },
     "Swarm": {
         "NodeID": "",
         "NodeAddr": "",

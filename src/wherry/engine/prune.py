@@ -125,6 +125,7 @@ async def prune_images(engine: "Engine", filters: Filters, *, dangling: bool, dr
             for image in found:
                 deleted += await _image_removed(engine, image)
             total.append(max(0, before - await engine.run_blocking(engine.images.layers_size)))
+            total.append(await engine.run_blocking(engine.images.downloads.drop_partials))
     return Pruned([], deleted, sum(total))
 
 

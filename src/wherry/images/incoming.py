@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from wherry.errors import InvalidArgument, WherryError
 from wherry.images import oci
@@ -76,7 +76,20 @@ class NewImage(NamedTuple):
     parent: str = ""
 
 
-def _unpack(layers: LayerStore, ingest: Ingest, path: Path) -> UnpackedLayer:
+class Arrived(Protocol):
+    """What was received and unpacked for images, ready to be taken into the store."""
+
+    def document(self, data: bytes) -> Ingest:
+        """Take in a config or manifest."""
+        ...
+
+    def take(self, wanted_blobs: set[str], wanted_layers: set[str]) -> tuple[list[Ingest], dict[str, Path]]:
+        """Hand over the finished blobs and trees that are wanted, one of each."""
+        ...
+
+
+def unpack(layers: LayerStore, ingest: Ingest, path: Path) -> UnpackedLayer:
+    """Unpack a layer into `path` while its blob arrives. Raises `InvalidArgument` for a bad archive, OSError."""
     plain, compression = open_plain(Tail(ingest))
     hashed = HashedSource(plain) if compression else None
     reader = TarReader(hashed or plain)
@@ -126,7 +139,7 @@ class Incoming:
         except BaseException:
             ingest.discard()
             raise
-        layer = IncomingLayer(ingest, path, self._pool.submit(_unpack, self._layers, ingest, path))
+        layer = IncomingLayer(ingest, path, self._pool.submit(unpack, self._layers, ingest, path))
         self._all.append(layer)
 
         def append(data: bytes | memoryview) -> None:

@@ -3,6 +3,8 @@
     layers        one row per unpacked layer: what is in `layers/`
     images        one row per image (its id is the digest of its config), with the manifest that describes it
     image_layers  the layers of an image, lowest first, each with the blob it came from
+    layer_forms   the gzip form of a layer that is kept uncompressed, made when it was pushed
+    blob_sources  in which repositories layer blobs have been seen: where a push can have them mounted from
     tags          names: `docker.io/library/x:latest`, or `docker.io/library/x@sha256:…` (of a manifest)
 
 Rows name what exists: content first, then the row. What no row names is garbage.
@@ -57,7 +59,26 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX tags_by_image ON tags (image)
     """,
+    """
+    CREATE TABLE layer_forms (
+        diff_id TEXT PRIMARY KEY REFERENCES layers (diff_id) ON DELETE CASCADE,
+        blob TEXT NOT NULL,
+        size INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE blob_sources (
+        blob TEXT NOT NULL,
+        domain TEXT NOT NULL,
+        path TEXT NOT NULL,
+        seen_ns INTEGER NOT NULL,
+        PRIMARY KEY (blob, domain, path)
+    ) STRICT
+    """,
 )
+
+_SOURCES_MAX = 20
+
+
+_LAYER_BLOBS = "SELECT blob FROM image_layers UNION SELECT blob FROM layer_forms"
 
 
 class HistoryItem(NamedTuple):
@@ -235,11 +256,28 @@ class Records:
         rows = self._db.all("SELECT name FROM tags WHERE image = ? ORDER BY name", (image_id,))
         return [parse(str(row[0])) for row in rows]
 
+    def tags(self, repository: Reference) -> dict[Reference, str]:
+        """The tags of a repository, sorted, with the ids of their images."""
+        sql = "SELECT name, image FROM tags WHERE name >= ? AND name < ? ORDER BY name"
+        rows = self._db.all(sql, (f"{repository.name}:", f"{repository.name};"))
+        return {parse(str(name)): str(image) for name, image in rows}
+
     def lookup(self, reference: Reference) -> str | None:
         """The id of the image of that name; a digest in the name decides over a tag."""
         name = reference._replace(tag="") if reference.digest else reference.tagged()
         row = self._db.one("SELECT image FROM tags WHERE name = ?", (str(name),))
         return str(row[0]) if row else None
+
+    def name(self, reference: Reference, image_id: str) -> str | None:
+        """Point a name to an image, as a pull or push does, which is no time of tagging; returns the id it pointed to
+        before. An image that is gone meanwhile gets none."""
+        with self._db.transaction() as tx:
+            if tx.execute("SELECT 1 FROM images WHERE id = ?", (image_id,)).fetchone() is None:
+                return None
+            before = tx.execute("SELECT image FROM tags WHERE name = ?", (str(reference),)).fetchone()
+            if before is None or before[0] != image_id:
+                tx.execute("INSERT OR REPLACE INTO tags VALUES (?, ?)", (str(reference), image_id))
+        return before[0] if before else None
 
     def tag(self, reference: Reference, image_id: str, *, touch: bool = True) -> str | None:
         """Point a name to an image, `touch`: which is the time it was last tagged; returns the id it pointed to
@@ -279,6 +317,7 @@ class Records:
         with self._db.transaction() as tx:
             tx.execute("DELETE FROM images WHERE id = ?", (image_id,))
             tx.execute("DELETE FROM layers WHERE diff_id NOT IN (SELECT diff_id FROM image_layers)")
+            tx.execute(f"DELETE FROM blob_sources WHERE blob NOT IN ({_LAYER_BLOBS})")
         with self._cache_lock:
             self._cache.pop(image_id, None)
 
@@ -311,8 +350,42 @@ class Records:
 
     def blobs(self) -> set[str]:
         """All blobs that some image needs: configs, manifests, layers."""
-        sql = "SELECT id FROM images UNION SELECT manifest FROM images UNION SELECT blob FROM image_layers"
+        sql = f"SELECT id FROM images UNION SELECT manifest FROM images UNION {_LAYER_BLOBS}"
         return {str(row[0]) for row in self._db.all(sql)}
+
+    # what registries have
+
+    def form(self, diff_id: str) -> LayerRow | None:
+        """The compressed form of a layer, `size` being the blob's."""
+        row = self._db.one("SELECT diff_id, size, blob FROM layer_forms WHERE diff_id = ?", (diff_id,))
+        return LayerRow(str(row[0]), _int(row[1]), str(row[2])) if row else None
+
+    def add_form(self, form: LayerRow) -> None:
+        """Note the compressed form of a layer, whose blob is on disk; of one that is gone meanwhile nothing."""
+        sql = """INSERT OR REPLACE INTO layer_forms SELECT ?, ?, ?
+                 WHERE EXISTS (SELECT 1 FROM layers WHERE diff_id = ?)"""
+        self._db.execute(sql, (form.diff_id, form.blob, form.size, form.diff_id))
+
+    def sources(self, blob: str, domain: str) -> list[str]:
+        """The repositories of a registry that a layer's blob was seen in, the latest first."""
+        sql = "SELECT path FROM blob_sources WHERE blob = ? AND domain = ? ORDER BY seen_ns DESC"
+        return [str(row[0]) for row in self._db.all(sql, (blob, domain))]
+
+    def was_pulled(self, blob: str) -> bool:
+        """Whether a registry is known to have the blob."""
+        return self._db.one("SELECT 1 FROM blob_sources WHERE blob = ?", (blob,)) is not None
+
+    def add_sources(self, blobs: Iterable[str], domain: str, path: str) -> None:
+        """Note that the repository has these blobs of layers; the oldest notes of many give way."""
+        with self._db.transaction(durable=False) as tx:
+            for blob in blobs:
+                row = (blob, domain, path, time.time_ns())
+                tx.execute("INSERT OR REPLACE INTO blob_sources VALUES (?, ?, ?, ?)", row)
+                tx.execute(
+                    """DELETE FROM blob_sources WHERE blob = ? AND domain = ? AND path NOT IN
+                       (SELECT path FROM blob_sources WHERE blob = ? AND domain = ? ORDER BY seen_ns DESC LIMIT ?)""",
+                    (blob, domain, blob, domain, _SOURCES_MAX),
+                )
 
     def index(self) -> list[oci.Descriptor]:
         """The descriptors of `index.json`: one per tag, and one per image without."""

@@ -13,6 +13,8 @@ of the errors are what clients see today. Everything here is pure.
 import re
 from typing import NamedTuple
 
+from wherry.digests import LENGTHS as DIGEST_LENGTHS
+from wherry.digests import check_digest as check_digest
 from wherry.errors import InvalidArgument
 
 DEFAULT_DOMAIN = "docker.io"
@@ -31,8 +33,6 @@ _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}
 _REFERENCE = re.compile(rf"((?:{_DOMAIN}/)?{_PATH})(?::({_TAG}))?(?:@({_DIGEST}))?", re.ASCII)
 _TAG_ONLY = re.compile(_TAG, re.ASCII)
 _ID = re.compile(r"[a-f0-9]{64}")
-_DIGEST_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
-_LOWER_HEX = re.compile(r"[a-f0-9]+")
 
 
 class Reference(NamedTuple):
@@ -71,21 +71,6 @@ class Reference(NamedTuple):
     def tagged(self) -> "Reference":
         """This reference with `:latest` when it has neither tag nor digest."""
         return self if self.tag or self.digest else self._replace(tag="latest")
-
-
-def check_digest(text: str) -> str:
-    """Return `text` when it is a well-formed digest of a known algorithm in lower-case hex; raise `InvalidArgument`
-    otherwise. Whatever becomes part of a path or a URL must have passed here."""
-    algorithm, colon, value = text.partition(":")
-    if not colon or not algorithm or not value:
-        raise InvalidArgument("invalid checksum digest format")
-    if algorithm not in _DIGEST_LENGTHS:
-        raise InvalidArgument("unsupported digest algorithm")
-    if len(value) != _DIGEST_LENGTHS[algorithm]:
-        raise InvalidArgument("invalid checksum digest length")
-    if not _LOWER_HEX.fullmatch(value):
-        raise InvalidArgument("invalid checksum digest format")
-    return text
 
 
 def is_image_id(text: str) -> bool:
@@ -142,7 +127,7 @@ def parse_tag_target(text: str) -> Reference:
     reference = parse(text)
     if reference.digest:
         raise InvalidArgument("refusing to create a tag with a digest reference")
-    if reference.familiar_name in _DIGEST_LENGTHS:
+    if reference.familiar_name in DIGEST_LENGTHS:
         raise InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
     return reference.tagged()
 

@@ -14,7 +14,6 @@ import errno
 import hashlib
 import logging
 import os
-import platform
 import re
 import threading
 import time
@@ -35,9 +34,12 @@ from wherry.images.archive.pack import Sink
 from wherry.images.archive.sources import StreamSource, open_plain
 from wherry.images.changes import apply_changes
 from wherry.images.commit import Commit, image_config, pack_layer
+from wherry.images.content.ingest import Ingest
 from wherry.images.content.store import ContentStore
-from wherry.images.incoming import Incoming, NewImage
+from wherry.images.downloads import Downloads
+from wherry.images.incoming import Arrived, Incoming, NewImage
 from wherry.images.load import Archive, KnownLayer, Progress, Resolver, make_manifest
+from wherry.images.platforms import host_platform
 from wherry.images.records import HistoryItem, Image, Records
 from wherry.images.references import Reference, is_image_id, parse, parse_tag_target
 from wherry.images.removal import ImageUser, Removal, Users
@@ -55,19 +57,10 @@ log = logging.getLogger(__name__)
 
 MIGRATIONS = records.MIGRATIONS
 
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "ppc64le": "ppc64le", "s390x": "s390x"}
 # The layer of an image without layers: overlay needs a lower directory. The digest is that of an empty archive.
 _EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 _IMPORT_PIECE = 1 << 20
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-
-
-def host_platform() -> oci.Platform:
-    """The platform this machine runs."""
-    machine = platform.machine()
-    if machine.startswith("armv"):
-        return oci.Platform("arm", "linux", machine[3:5])
-    return oci.Platform(_MACHINES.get(machine, machine), "linux")
 
 
 class ImageStore:
@@ -84,6 +77,7 @@ class ImageStore:
         self._lock = threading.RLock()  # held while content is published, or deleted
         self._leases: Counter[str] = Counter()  # blobs and layers that loads rely on
         self._held: Counter[str] = Counter()  # layers, and merged copies by image, that containers have
+        self.downloads = Downloads(self._content, self._layers, paths.layers)
 
     # reading
 
@@ -272,10 +266,12 @@ class ImageStore:
         """Delete an image; return the chain ids that no image has any more, top first."""
         image = self._records.image(image_id)
         rows = self._records.layer_rows(image_id)
+        forms = [form.blob for row in rows if (form := self._records.form(row.diff_id))]
         self._records.delete(image_id)
         failpoint.hit("image-deleted")
         self._release(image_id)
-        self._sweep([image.id, image.manifest.digest, *(row.blob for row in rows)], [row.diff_id for row in rows])
+        blobs = [image.id, image.manifest.digest, *(row.blob for row in rows), *forms]
+        self._sweep(blobs, [row.diff_id for row in rows])
         left = {chain for other in self._records.images() for chain in records.chain_ids(other.diff_ids)}
         chains = zip(records.chain_ids(image.diff_ids), image.diff_ids, strict=True)
         return [chain for chain, diff_id in reversed(list(chains)) if chain not in left and not self._held[diff_id]]
@@ -461,7 +457,7 @@ class ImageStore:
             size = os.fstat(file.fileno()).st_size
         return KnownLayer(row, oci.Descriptor(oci.LAYER + (f"+{kind}" if kind else ""), digest, size))
 
-    def _add(self, incoming: Incoming, images: builtins.list[NewImage], *, touch: bool = False) -> dict[Reference, str]:
+    def _add(self, incoming: Arrived, images: builtins.list[NewImage], *, touch: bool = False) -> dict[Reference, str]:
         """Make received images the store's, all or none; return the names that were another image's, with its id.
         `touch`: that counts as tagging them."""
         blobs: set[str] = set()
@@ -513,6 +509,60 @@ class ImageStore:
                 self._leases.subtract(held)
                 self._sweep(held, held)
             self._layers.purge()
+
+    # what pulls and pushes need
+
+    @property
+    def records(self) -> Records:
+        """What the database knows of the images."""
+        return self._records
+
+    @property
+    def content(self) -> ContentStore:
+        """The blobs. What is read in here without a row's protection is to be leased before."""
+        return self._content
+
+    @contextmanager
+    def transfer(self) -> Iterator[Callable[..., None]]:
+        """A function that keeps digests of blobs and layers here until the block ends. Errors of the disk leave the
+        block in the words of the user."""
+        with _host_errors(self._paths.data_root), self._leased() as lease:
+            yield lease
+
+    def known_layer(self, digest: str, lease: Callable[..., None]) -> KnownLayer | None:
+        """The layer whose blob is here with its tree, leased from now on; None when either is not."""
+        return self._known(digest, lease)
+
+    def is_whole(self, image_id: str, lease: Callable[..., None]) -> bool:
+        """Whether the image is here with all that belongs to it, which is leased from now on."""
+        with self._lock:
+            if self._records.find(image_id) is None:
+                return False
+            image, rows = self._records.image(image_id), self._records.layer_rows(image_id)
+            blobs = [image.id, image.manifest.digest, *(row.blob for row in rows)]
+            lease(*blobs, *(row.diff_id for row in rows))
+            return all(map(self._content.has, blobs)) and all(self._layers.has(row.diff_id) for row in rows)
+
+    def add_pulled(self, arrived: Arrived, image: NewImage, domain: str, path: str) -> None:
+        """Make the image of a repository the store's; with its names, which are taken from other images."""
+        self._add(arrived, [image])
+        self._records.add_sources({row.blob for row in image.layers}, domain, path)
+
+    def name(self, image_id: str, names: builtins.list[Reference]) -> None:
+        """Give an image the names a registry knows it by; they are taken from other images."""
+        with self._lock:
+            for name in names:
+                self._records.name(name, image_id)
+            self._write_index()
+
+    def add_form(self, diff_id: str, form: Ingest) -> None:
+        """Keep the compressed form of a layer, a finished ingest."""
+        sync_file_system(self._paths.content)
+        with self._lock:
+            self._content.publish([form])
+            sync_directory(self._paths.blobs)
+            failpoint.hit("form-published")
+            self._records.add_form(records.LayerRow(diff_id, form.size, form.digest))
 
     # upkeep
 

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 
-from wherry.api import decode, platforms, progress
+from wherry.api import credentials, decode, platforms, progress
 from wherry.api.app import COMPATIBLE_WITH
 from wherry.api.context import Context, json_response
 from wherry.api.shapes import images as shapes
+from wherry.digests import check_digest
 from wherry.engine import images as engine_images
+from wherry.engine import transfers
 from wherry.engine.files import commit as engine_commit
 from wherry.engine.model import ContainerConfig
 from wherry.errors import Internal, InvalidArgument, Unimplemented
 from wherry.http.message import Response
 from wherry.images.oci import Platform
 from wherry.images.records import Image
+from wherry.images.references import Reference, parse, parse_tag
 
 _FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "reference", "until"})
 
@@ -87,12 +90,36 @@ async def load(ctx: Context) -> Response:
 
 
 async def create(ctx: Context) -> Response:
-    """POST /images/create: import from the body (`fromSrc=-`); pulling is for later."""
+    """POST /images/create: a pull (`fromImage`), or an import of the body (`fromSrc=-`) or of a URL."""
     if ctx.text("fromImage"):
-        raise Unimplemented("not implemented: pulling images is not supported yet, use load or import")
+        return await _pull(ctx)
     if ctx.text("fromSrc") != "-":
         raise Unimplemented("not implemented: importing from a URL is not supported, send the archive as the body")
     return await _import(ctx)
+
+
+async def _pull(ctx: Context) -> Response:
+    reference = _pulled(ctx.text("fromImage"), ctx.text("tag"))
+    given = credentials.from_request(ctx.request)
+    platform = ctx.text("platform") or None
+
+    async def work(report: Callable[[progress.Step], None]) -> None:
+        await transfers.pull(ctx.engine, reference, platform=platform, credentials=given, report=report)
+
+    return await progress.respond(work)
+
+
+def _pulled(image: str, tag: str) -> Reference:
+    """What to pull: `tag`, which may be a digest, in the place of what the name says."""
+    reference = parse(image)
+    if not tag:
+        return reference
+    if ":" not in tag:
+        return reference._replace(tag=parse_tag(tag), digest="")
+    try:
+        return reference._replace(tag="", digest=check_digest(tag))
+    except InvalidArgument:
+        raise InvalidArgument("invalid tag format") from None
 
 
 async def _import(ctx: Context) -> Response:

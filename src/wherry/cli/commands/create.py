@@ -8,6 +8,7 @@ from wherry.cli.command import Command
 from wherry.cli.errors import StatusError
 from wherry.cli.flags import Flag
 from wherry.cli.options.create_flags import FLAGS, WINDOWS_ONLY
+from wherry.cli.platforms import platform_of
 from wherry.cli.session import terminal_size
 from wherry.client.errors import APIError
 
@@ -99,7 +100,7 @@ def _create(session: Session, parsed: Parsed, body: dict[str, Any], meanwhile: C
 
     reference = parse_any(body["Image"])
     query = {"name": parsed["name"]} if parsed["name"] else {}
-    platform = _platform(parsed)
+    platform = platform_of(parsed)
     if platform:
         query["platform"] = "/".join(_split_platform(platform))
     if parsed["use-api-socket"]:
@@ -134,15 +135,11 @@ def _post(
 
 
 def _pull(session: Session, reference: Reference, parsed: Parsed) -> None:
-    from wherry.cli.progress import show
+    from wherry.cli.commands.pull import pull
+    from wherry.cli.credentials import refuse_trust
 
-    reference = reference.with_default_tag()
-    query = {"fromImage": f"{reference.domain}/{reference.path}", "tag": reference.digest or reference.tag}
-    if platform := _platform(parsed):
-        query["platform"] = platform
-    response = session.engine.request("POST", "/images/create", query)
-    show(response, None if parsed["quiet"] else 2)
-    session.engine.done(response)
+    refuse_trust(parsed)
+    pull(session, reference.with_default_tag(), platform_of(parsed), None if parsed["quiet"] else 2)
 
 
 def _localhost_dns(servers: list[str]) -> list[str]:
@@ -157,12 +154,6 @@ def _share_socket(session: Session, body: dict[str, Any]) -> None:
         "Type": "bind", "Source": session.endpoint.address, "Target": "/var/run/docker.sock", "BindOptions": {},
     }  # fmt: skip
     body["HostConfig"].setdefault("Mounts", []).append(mount)
-
-
-def _platform(parsed: Parsed) -> str:
-    """The platform wanted, as the user wrote it, "" for any."""
-    text: str = parsed["platform"]
-    return text if "platform" in parsed.changed else os.environ.get("DOCKER_DEFAULT_PLATFORM", "")
 
 
 def _split_platform(text: str) -> list[str]:

@@ -21,6 +21,7 @@ DEFAULT = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 class ContainerRow(Row):
     """A container of GET /containers/json."""
 
+    COMPLAINTS = ("failed to parse template", "failed to execute template")
     type_name = "*formatter.ContainerContext"
 
 

@@ -12,20 +12,33 @@ from pathlib import Path
 from wherry import failpoint
 from wherry.errors import Internal
 
+_PIECE = 1 << 20
+
 
 class Ingest:
     """One blob being written below `ingest/`. The writer calls `append`…, then `finish`, or `fail`; readers get a
     `Tail`. Whoever is last calls `close`; the file stays for the content store to rename."""
 
-    def __init__(self, path: Path) -> None:
-        """Make the file `path`, which must not exist."""
+    def __init__(self, path: Path, *, partial: bool = False) -> None:
+        """Make the file `path`, which must not exist; with `partial` it may, and `take_up` then reads what it holds."""
         self.path = path
         self.size = 0
         self.digest = ""  # "sha256:…" once finished
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        exclusive = 0 if partial else os.O_EXCL
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | exclusive | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._hash = hashlib.sha256()
         self._grown = threading.Condition()
         self._error: BaseException | None = None
+
+    def take_up(self, limit: int) -> int:
+        """Hash what an interrupted run left in the file, as if it had just been appended; what is beyond `limit` bytes
+        is cut off. Returns how much there is. Before the first `append`."""
+        while data := os.pread(self._fd, min(_PIECE, limit - self.size), self.size):
+            self._hash.update(data)
+            self._grow(len(data))
+        os.ftruncate(self._fd, self.size)
+        os.lseek(self._fd, self.size, os.SEEK_SET)
+        return self.size
 
     def append(self, data: bytes | memoryview) -> None:
         """Write and hash the next bytes. Raises OSError (ENOSPC, …)."""
@@ -33,8 +46,11 @@ class Ingest:
         while view:
             view = view[os.write(self._fd, view) :]
         self._hash.update(data)
+        self._grow(len(data))
+
+    def _grow(self, length: int) -> None:
         with self._grown:
-            self.size += len(data)
+            self.size += length
             self._grown.notify_all()
 
     def finish(self) -> str:

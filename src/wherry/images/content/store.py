@@ -6,14 +6,18 @@ tools at any time.
                           (`docker.io/library/x:latest`), and one per untagged image
     blobs/sha256/<hex>    verified, synced, then renamed here; never changed
     ingest/<random>       on their way in; garbage when no load runs
+    ingest/partial-<hex>  what came of the blob <hex> before a pull was interrupted: the next one goes on from there
 
 `index.json` is derived from the database, which is the truth; it is rewritten after each change and at start.
 """
 
 import os
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Container, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from wherry.errors import Internal, NotFound
 from wherry.images import oci
@@ -22,6 +26,7 @@ from wherry.images.references import check_digest
 from wherry.store.atomic import write_file
 from wherry.store.paths import Paths
 
+_PARTIAL = "partial-"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -56,6 +61,10 @@ class ContentStore:
             raise Internal(f"content {digest}: larger than {limit} bytes")
         return data
 
+    def open(self, digest: str) -> BinaryIO:
+        """The blob as an unbuffered file. Raises FileNotFoundError."""
+        return open(self.path(digest), "rb", buffering=0)
+
     def size(self, digest: str) -> int:
         """The blob's size in bytes. Raises FileNotFoundError."""
         return self.path(digest).stat().st_size
@@ -63,6 +72,28 @@ class ContentStore:
     def new_ingest(self) -> Ingest:
         """Begin a blob."""
         return Ingest(self._paths.ingest / secrets.token_hex(8))
+
+    def partial(self, digest: str) -> Path:
+        """Where the blob `digest` grows that may be interrupted and gone on with; one at a time."""
+        return self._paths.ingest / (_PARTIAL + self.path(digest).name)
+
+    def drop_partials(self, busy: Container[str], *, age_s: float = 0, total: int = 0) -> int:
+        """Delete what interrupted pulls left, except of the digests in `busy`: what is older than `age_s` seconds, and
+        the oldest of the rest until they have no more than `total` bytes. Returns the bytes deleted."""
+        found = []
+        for name in os.listdir(self._paths.ingest):
+            if name.startswith(_PARTIAL) and f"sha256:{name.removeprefix(_PARTIAL)}" not in busy:
+                with suppress(FileNotFoundError):
+                    status = (self._paths.ingest / name).stat()
+                    found.append((status.st_mtime, status.st_size, name))
+        dropped = kept = 0
+        for changed, size, name in sorted(found, reverse=True):
+            if kept + size <= total and changed >= time.time() - age_s:
+                kept += size
+                continue
+            (self._paths.ingest / name).unlink(missing_ok=True)
+            dropped += size
+        return dropped
 
     def add(self, data: bytes) -> Ingest:
         """Take in a small blob whole: a finished ingest, to be published with others."""
@@ -89,9 +120,10 @@ class ContentStore:
         return [f"sha256:{name}" for name in os.listdir(self._paths.blobs) if len(name) == 64]
 
     def clear_ingest(self) -> None:
-        """Remove what interrupted loads left; nothing may be loading."""
+        """Remove what interrupted loads left, but for what a pull can go on with; nothing may be loading."""
         for name in os.listdir(self._paths.ingest):
-            (self._paths.ingest / name).unlink()
+            if not name.startswith(_PARTIAL):
+                (self._paths.ingest / name).unlink()
 
     def write_index(self, manifests: list[oci.Descriptor]) -> None:
         """Replace `index.json`; it is durable after the return."""

@@ -66,6 +66,9 @@ class LayerStore:
         for diff_id, path in layers.items():
             try:
                 os.rename(path, self.path(diff_id))
+            except FileNotFoundError:
+                if not self.has(diff_id):  # else somebody who shares the tree was faster
+                    raise
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
