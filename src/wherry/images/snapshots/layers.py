@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from wherry import failpoint
-from wherry.images.archive.extract import LayerExtractor, Unpacked
+from wherry.images.archive.extract import LayerExtractor
 from wherry.images.archive.reader import TarReader
+from wherry.images.archive.rules import Unpacked
 from wherry.images.references import check_digest
 from wherry.images.snapshots.base import SpaceGuard
 from wherry.linux.syscalls import check, libc
