@@ -166,6 +166,8 @@ class Engine:
             await self.spawner.close()
         if hasattr(self, "network"):
             await self.run_blocking(self.network.stop)
+        if hasattr(self, "images"):
+            await self.run_blocking(self.images.unmount, storage.in_use(self))
         self._pool.shutdown()
         self._transfers.shutdown(wait=False, cancel_futures=True)
         self._files.shutdown(wait=False, cancel_futures=True)
