@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.mounted import detach_below, mounted_below
+
 # fmt: off
 APPLETS = (
     "sh", "true", "false", "sleep", "cat", "echo", "ls", "id", "env", "ps", "head", "seq", "wc", "nc", "httpd",
@@ -210,8 +212,8 @@ class Host(Engine):
                 continue
             if (marker in line or marker in environment) and int(pid) not in self._own_pids():
                 found.append(f"process {pid}: {line!r}")
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        found += [f"mount {line}" for line in mounts if str(self.root) in line]
+        layers = str(self.root / "run" / "layers")  # mounted as long as the daemon runs, and by intent
+        found += [f"mount {path}" for path in mounted_below(self.root) if os.path.dirname(path) != layers]
         found += [f"cgroup {path}" for parent in self._cgroup_parents() for path in parent.iterdir() if path.is_dir()]
         links = json.loads(self.run("ip", "-j", "link").stdout)
         found += [f"link {link['ifname']}" for link in links if link.get("link_type") == "ether" and "master" in link]
@@ -243,6 +245,9 @@ class Host(Engine):
             self.wait_until(lambda: not self.leaks(), f"the end of {self.leaks()}")
         finally:
             self.stop()
+            left = mounted_below(self.root)
+            detach_below(self.root)
+            assert not left, left
             for parent in self._cgroup_parents():
                 parent.rmdir()
             subprocess.run(["ip", "netns", "del", self.netns], check=True)

@@ -5,6 +5,9 @@ import uuid
 
 import pytest
 
+from tests.images import shop
+from tests.mounted import detach_below
+from wherry.images.snapshots import choice
 from wherry.images.store import MIGRATIONS, ImageStore
 from wherry.store.db import open_database
 from wherry.store.paths import Paths
@@ -14,7 +17,15 @@ from wherry.store.paths import Paths
 def paths(tmp_path):
     paths = Paths(tmp_path / "data", tmp_path / "exec")
     paths.create()
-    return paths
+    yield paths
+    detach_below(tmp_path)
+
+
+@pytest.fixture(params=choice.FORMS)
+def form(request, monkeypatch):
+    """The form of the store's layers."""
+    monkeypatch.setattr(shop, "form", request.param)
+    return request.param
 
 
 @pytest.fixture
@@ -25,8 +36,8 @@ def db(paths):
 
 
 @pytest.fixture
-def store(db, paths):
-    return ImageStore(db, paths)
+def store(db, paths, form):
+    return ImageStore(db, paths, shop.driver())
 
 
 def snapshot(root):

@@ -5,6 +5,7 @@ import os
 
 from tests.images.mkimg import archive, directory, file, stream
 from wherry.images.archive.pack import FunctionSink
+from wherry.images.snapshots.overlay import OverlayDriver
 from wherry.images.store import MIGRATIONS, ImageStore
 from wherry.store.db import open_database
 
@@ -39,9 +40,23 @@ def leftovers(paths):
 
 
 def contents(paths):
-    return sorted(os.listdir(paths.blobs)), sorted(os.listdir(paths.layers))
+    return sorted(os.listdir(paths.blobs)), sorted(name.partition(".")[0] for name in os.listdir(paths.layers))
+
+
+form = "tree"
+"""of the layers of `driver`; the fixture `form` sets it"""
+
+
+def driver():
+    return OverlayDriver(indexes=form == "erofs")
+
+
+def layer(paths, diff_id):
+    """Where a layer is on disk."""
+    tree = paths.layer(diff_id.removeprefix("sha256:"))
+    return paths.packed_layer(tree) if form == "erofs" else tree
 
 
 def reopen(paths):
     """The store as the next daemon opens it."""
-    return ImageStore(open_database(paths.database, {"images": MIGRATIONS}), paths)
+    return ImageStore(open_database(paths.database, {"images": MIGRATIONS}), paths, driver())

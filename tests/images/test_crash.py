@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from tests.images import shop
 from tests.images.mkimg import digest, docker_archive
 from tests.images.shop import BASE, TOP, contents, leftovers, load, nobody, reopen
 from wherry.errors import Internal, NotFound, Unavailable
@@ -44,8 +45,10 @@ from wherry.images.archive.pack import FunctionSink
 from wherry.images.store import MIGRATIONS, ImageStore
 from wherry.store.db import open_database
 from wherry.store.paths import Paths
+from wherry.images.snapshots.overlay import OverlayDriver
 paths = Paths(sys.argv[1], sys.argv[2])
-store = ImageStore(open_database(paths.database, {"images": MIGRATIONS}), paths)
+db = open_database(paths.database, {"images": MIGRATIONS})
+store = ImageStore(db, paths, OverlayDriver(indexes=sys.argv[5] == "erofs"))
 with open(sys.argv[4], "rb") as file:
     if sys.argv[3] == "load":
         store.load(file)
@@ -62,7 +65,7 @@ with open(sys.argv[4], "rb") as file:
 
 def run_child(paths, action, archive_path, failpoint):
     environment = {**os.environ, "WHERRY_FAILPOINT": failpoint, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", CHILD, paths.data_root, paths.exec_root, action, archive_path]
+    command = [sys.executable, "-c", CHILD, paths.data_root, paths.exec_root, action, archive_path, shop.form]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 

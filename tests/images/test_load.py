@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from tests.images import mkimg
+from tests.images import mkimg, shop
 from tests.images.mkimg import archive, digest, directory, docker_archive, file, symlink
 from tests.images.shop import BASE, TOP, contents, leftovers, load, nobody, save
 from wherry.errors import Internal, InvalidArgument, NotFound
@@ -245,20 +245,20 @@ def test_layers_that_are_here_are_not_read_again(store, paths):
     document, members = mkimg.oci_manifest([BASE, TOP])
     data = mkimg.oci_layout([mkimg.descriptor(document, mkimg.MANIFEST)], members)
     load(store, data)
-    inode = os.lstat(paths.layers / digest(BASE)[7:]).st_ino
+    inode = os.lstat(shop.layer(paths, digest(BASE))).st_ino
     # the same names with other bytes: what is here counts, and the bytes are never looked at
     rest = [
         member if member not in (mkimg.blob(BASE),) else member[:512] + bytes(len(member) - 512) for member in members
     ]
     (image,), _ = load(store, mkimg.oci_layout([mkimg.descriptor(document, mkimg.MANIFEST)], rest))
     assert image.diff_ids == [digest(BASE), digest(TOP)]
-    assert os.lstat(paths.layers / digest(BASE)[7:]).st_ino == inode
+    assert os.lstat(shop.layer(paths, digest(BASE))).st_ino == inode
 
 
 def test_a_lost_layer_is_repaired_by_loading_again(store, paths):
     data = docker_archive([BASE])
     (image,), _ = load(store, data)
-    os.rename(paths.layers / digest(BASE)[7:], paths.tmp / "lost")
+    os.rename(shop.layer(paths, digest(BASE)), paths.tmp / "lost")
     with pytest.raises(Exception, match="missing on disk"):
         store.lower_dirs(image)
     load(store, data)

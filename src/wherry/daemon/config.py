@@ -7,10 +7,12 @@ from typing import Any
 from wherry.daemon.options import ACTIONS, BOOL, BY_KEY, BYTES, OPTIONS, POOLS, RUNTIMES, ULIMITS, Option, parse_bytes
 from wherry.engine import log_drivers, transfers
 from wherry.engine.runtimes import OWN, RESERVED
+from wherry.engine.storage import LAYERS_OPTION
 from wherry.engine.validate import is_address
 from wherry.errors import InvalidArgument
 from wherry.hostimage import elf
 from wherry.images.snapshots.choice import DRIVERS as STORAGE_DRIVERS
+from wherry.images.snapshots.choice import FORMS
 
 DEFAULT_FILE = "/etc/wherry/daemon.json"
 
@@ -159,6 +161,8 @@ def _check(values: dict[str, Any]) -> None:
     if values["storage-driver"] not in ("", *STORAGE_DRIVERS):
         known = ", ".join(STORAGE_DRIVERS)
         raise InvalidArgument(f"unknown storage driver {values['storage-driver']!r}: there are {known}")
+    for text in values["storage-opts"]:
+        _check_storage_opt(text, values["storage-driver"])
     if values["bridge"] and values["bip"]:
         raise InvalidArgument("you specified -b & --bip, mutually exclusive options. Please specify only one")
     if values["init-path"]:
@@ -181,6 +185,14 @@ def _check(values: dict[str, Any]) -> None:
             raise InvalidArgument(f"bad attribute format: {label}")
     transfers.check(values)
     log_drivers.check(values["log-driver"], values["log-opts"])
+
+
+def _check_storage_opt(text: str, driver: str) -> None:
+    key, _, value = text.partition("=")
+    if key != LAYERS_OPTION or driver == "vfs":
+        raise InvalidArgument(f"{driver or 'overlay2'}: unknown option {key}")
+    if value not in FORMS:
+        raise InvalidArgument(f"storage option {key}={value}: there are {', '.join(FORMS)}")
 
 
 def _check_init(path: str) -> None:

@@ -137,6 +137,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("seccomp-profile", "seccomp-profile", STRING, "builtin", "Seccomp profile: a file, 'builtin', 'unconfined'"),
     Option("shutdown-timeout", "shutdown-timeout", INT, 15, "Seconds requests in flight get at shutdown", reload=True),
     Option("storage-driver", "storage-driver", STRING, "", "Storage driver: overlay2 or vfs; empty: what works", "s"),
+    Option("storage-opt", "storage-opts", LIST, [], "Storage driver option: overlay2.layers=erofs or =tree"),
     Option("tls", "tls", BOOL, False, "Use TLS on tcp sockets; implied by --tlsverify"),
     Option("tlscacert", "tlscacert", STRING, "/etc/wherry/ca.pem", "Clients must show a certificate of this CA"),
     Option("tlscert", "tlscert", STRING, "/etc/wherry/cert.pem", "Server certificate"),

@@ -27,6 +27,8 @@ class EngineConfig(Struct, kw_only=True):
     debug: bool = False
     storage_driver: str = ""
     """"overlay2", "vfs", or "" for the best that works."""
+    storage_opts: list[str] = field(default_factory=list)
+    """`["overlay2.layers=tree"]`: the form of new layers, "erofs" or "tree"; without it the faster that works."""
     labels: list[str] = field(default_factory=list)
 
     bridge: str = ""

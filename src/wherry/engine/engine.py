@@ -174,6 +174,7 @@ class Engine:
         self.transfers.close()
         if hasattr(self, "images"):
             self.images.downloads.close()
+            await self.run_blocking(self.images.unmount, storage.in_use(self))
         self._pool.shutdown()
         self._transfers.shutdown(wait=False, cancel_futures=True)
         self._files.shutdown(wait=False, cancel_futures=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from wherry.errors import InvalidArgument
 from wherry.images.archive.pack import Sink
 from wherry.images.oci import Platform
-from wherry.images.references import parse
 from wherry.images.platforms import host_platform
+from wherry.images.references import parse
 from wherry.images.store import HistoryItem, Image, ImageUser
 
 if TYPE_CHECKING:

@@ -174,6 +174,7 @@ def _driver_status(engine: "Engine") -> list[list[str]] | None:
         ["Using metacopy", "false"],
         ["Native Overlay Diff", "true"],
         ["userxattr", "false"],
+        ["Layers", "erofs" if engine.images.driver.indexes else "tree"],
     ]
 
 

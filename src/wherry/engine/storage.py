@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wherry.engine")
 
+LAYERS_OPTION = "overlay2.layers"
+"""The storage option that tells the form of new layers."""
+
 DOCKERENV = ".dockerenv"
 """An empty file in the root of every container, by which programs find out that they are in one."""
 
@@ -30,7 +33,8 @@ DOCKERENV = ".dockerenv"
 def choose_driver(engine: "Engine") -> Driver:
     """The driver for new containers. When overlay does not work though nobody chose against it, that is told, with what
     can be done. Raises `Unavailable` for one that was asked for and does not work here."""
-    driver, engine.overlay_problem = choice.choose(engine.config.storage_driver, engine.paths)
+    form = _options(engine).get(LAYERS_OPTION, "")
+    driver, engine.overlay_problem = choice.choose(engine.config.storage_driver, engine.paths, form)
     if engine.overlay_problem:
         engine.warn(
             f"overlay does not work on {engine.paths.data_root}: {engine.overlay_problem}. Containers get a full copy "
@@ -38,6 +42,11 @@ def choose_driver(engine: "Engine") -> Driver:
             "btrfs, or give --storage-driver vfs to say that this is wanted"
         )
     return driver
+
+
+def _options(engine: "Engine") -> dict[str, str]:
+    pairs = (text.partition("=") for text in engine.config.storage_opts)
+    return {key: value for key, _, value in pairs}
 
 
 def report_unusable(engine: "Engine") -> None:
@@ -61,7 +70,7 @@ def make_directories(engine: "Engine", record: Container) -> None:
     os.mkdir(engine.paths.work(record.id), 0o711)
     if not is_stacked(record):
         engine.images.driver.prepare([Path(path) for path in record.lower_dirs], upper)
-    if not any(os.path.lexists(os.path.join(path, DOCKERENV)) for path in record.lower_dirs):
+    if not any(os.path.lexists(os.path.join(path, DOCKERENV)) for path in lower_dirs(engine, record)):
         os.close(os.open(upper / DOCKERENV, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o755))
 
 
@@ -80,6 +89,11 @@ def root_path(engine: "Engine", record: Container) -> str:
     return str(paths.rootfs(record.id) if is_stacked(record) else paths.upper(record.id))
 
 
+def lower_dirs(engine: "Engine", record: Container) -> list[str]:
+    """The directories under the container's own, top first, where they are now: mounted if need be. Raises OSError."""
+    return engine.images.ready(record.lower_dirs)
+
+
 def root_mounts(engine: "Engine", record: Container) -> list[dict[str, Any]]:
     """What is mounted there (runtime.client.Spawner.create): an overlay, or nothing."""
     if not is_stacked(record):
@@ -87,7 +101,7 @@ def root_mounts(engine: "Engine", record: Container) -> list[dict[str, Any]]:
     overlay = {
         "type": "overlay",
         "source": "overlay",
-        "lower": record.lower_dirs,
+        "lower": lower_dirs(engine, record),
         "upper": str(engine.paths.upper(record.id)),
         "work": str(engine.paths.work(record.id)),
         "options": [*OVERLAY_OPTIONS, *(["volatile"] if record.host_config.AutoRemove else [])],
@@ -106,3 +120,9 @@ def written_size(engine: "Engine", record: Container) -> int:
         return written(Path(record.lower_dirs[0]), upper)
     except OSError:
         return 0  # the image is gone, or the container
+
+
+def in_use(engine: "Engine") -> set[str]:
+    """The lower directories of the containers that run."""
+    running = [entry.record for entry in engine.containers if entry.status in ("running", "paused")]
+    return {path for record in running for path in record.lower_dirs}

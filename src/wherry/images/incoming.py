@@ -4,6 +4,7 @@ An `IncomingLayer` is a blob that arrives (`Ingest`) and the thread that unpacks
 one load's: it makes them, hands the finished ones over, and clears away the rest whatever happens.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,14 +14,18 @@ from typing import NamedTuple, Protocol
 
 from wherry.errors import InvalidArgument, WherryError
 from wherry.images import oci
-from wherry.images.archive.reader import TarReader
+from wherry.images.archive.reader import Source, TarReader
+from wherry.images.archive.rules import Unpacked
 from wherry.images.archive.sources import HashedSource, open_plain
 from wherry.images.content.ingest import Ingest, Tail
 from wherry.images.content.store import ContentStore
+from wherry.images.erofs import Unsuitable
 from wherry.images.records import LayerRow
 from wherry.images.references import Reference
 from wherry.images.snapshots.base import SpaceGuard
 from wherry.images.snapshots.layers import LayerStore
+
+log = logging.getLogger(__name__)
 
 _WORKERS_MAX = 4
 _MEDIA_SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd", "bzip2": "+bzip2", "xz": "+xz"}
@@ -90,11 +95,26 @@ class Arrived(Protocol):
 
 def unpack(layers: LayerStore, ingest: Ingest, path: Path) -> UnpackedLayer:
     """Unpack a layer into `path` while its blob arrives. Raises `InvalidArgument` for a bad archive, OSError."""
+    if layers.indexes:
+        try:
+            return _read(ingest, lambda plain, blob: layers.index(plain, path, blob))
+        except Unsuitable as reason:
+            log.info("a layer is unpacked as a tree: %s", reason)
+
+    def as_tree(plain: Source, _blob: Path | None) -> Unpacked:
+        reader = TarReader(plain)
+        unpacked = layers.unpack(reader, path)
+        reader.drain()
+        return unpacked
+
+    return _read(ingest, as_tree)
+
+
+def _read(ingest: Ingest, work: Callable[[Source, Path | None], Unpacked]) -> UnpackedLayer:
+    """Unpack a blob by `work(plain bytes, the file of just these if there is one)`, which reads to their end."""
     plain, compression = open_plain(Tail(ingest))
     hashed = HashedSource(plain) if compression else None
-    reader = TarReader(hashed or plain)
-    unpacked = layers.unpack(reader, path)
-    reader.drain()
+    unpacked = work(hashed or plain, None if compression else ingest.path)
     # an uncompressed layer's blob is the layer: hashed once, by the thread that receives it
     diff_id = hashed.digest if hashed else ingest.digest
     return UnpackedLayer(diff_id, unpacked.size, compression)

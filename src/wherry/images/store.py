@@ -72,8 +72,8 @@ class ImageStore:
         self._content = ContentStore(paths)
         self._records = Records(db, self._content)
         self._db = db
-        self._layers = LayerStore(paths)
         self._driver: Driver = driver or OverlayDriver()
+        self._layers = LayerStore(paths, indexes=self._driver.indexes)
         self._lock = threading.RLock()  # held while content is published, or deleted
         self._leases: Counter[str] = Counter()  # blobs and layers that loads rely on
         self._held: Counter[str] = Counter()  # layers, and merged copies by image, that containers have
@@ -174,7 +174,7 @@ class ImageStore:
     def lower_dirs(self, image: Image) -> builtins.list[str]:
         """The directories under a container of this image, TOP FIRST, at least one; with vfs they are one copy of them
         all, made at the first call. Raises `Internal` when a layer is gone from the disk, OSError."""
-        paths = self._layer_paths(image) or [self._empty_layer()]
+        paths = [self._layers.directory(diff_id) for diff_id in self._layer_ids(image)] or [self._empty_layer()]
         return [os.fspath(path) for path in self._driver.lower(image.id, paths)]
 
     def hold(self, image: Image) -> builtins.list[str]:
@@ -212,22 +212,30 @@ class ImageStore:
         if not self._held[key]:
             self._driver.release(key)
 
+    def ready(self, lower_dirs: builtins.list[str]) -> builtins.list[str]:
+        """What `lower_dirs` gave at some time, as it is now: mounted again where it must be. Raises OSError."""
+        return [os.fspath(self._layers.ready(Path(path))) for path in lower_dirs]
+
+    def unmount(self, used: Collection[str]) -> builtins.list[str]:
+        """Unmount the layers that are not among the directories `used`. Returns their names."""
+        return self._layers.unmount({os.path.basename(path) for path in used})
+
     @property
     def driver(self) -> Driver:
         """What makes root file systems of layers."""
         return self._driver
 
     def layer_dirs(self, image: Image) -> builtins.list[str]:
-        """The image's unpacked layers, TOP FIRST. Raises `Internal` when one is gone from the disk."""
-        return [os.fspath(path) for path in self._layer_paths(image)]
+        """Where the image's layers are seen once they are in use, TOP FIRST. Raises `Internal` when one is gone."""
+        return [os.fspath(self._layers.path(diff_id)) for diff_id in self._layer_ids(image)]
 
-    def _layer_paths(self, image: Image) -> builtins.list[Path]:
+    def _layer_ids(self, image: Image) -> builtins.list[str]:
         # overlay refuses a directory twice; the topmost of equal layers decides, whatever lies between
         unique = list(dict.fromkeys(reversed(image.diff_ids)))
         for diff_id in unique:
             if not self._layers.has(diff_id):
                 raise Internal(f"layer {diff_id} of image {image.id} is missing on disk: load or pull the image again")
-        return [self._layers.path(diff_id) for diff_id in unique]
+        return unique
 
     def _empty_layer(self) -> Path:
         with self._lock:

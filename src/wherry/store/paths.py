@@ -9,6 +9,7 @@ DATA ROOT (/var/lib/wherry, 0710)                 survives reboots
 │   └── ingest/              blobs being written; whatever is here at start is garbage
 ├── layers/
 │   ├── <hex of diffID>/     an unpacked layer, complete; shared by all images and containers; read-only by habit
+│   ├── <hex>.erofs/         or one that is mounted: its tar, and an EROFS image that points into it
 │   └── .new-*/              layers being unpacked; garbage at start
 ├── vfs/<hex of image id>/   without overlay: the layers of one image merged
 ├── containers/<id>/         0710; made by create, renamed into trash/ by rm
@@ -28,6 +29,7 @@ EXEC ROOT (/run/wherry, 0700)                     gone at reboot
 ├── data_root                of the engine whose containers these are
 ├── spawner.log              stderr of spawner and monitors: empty unless something is wrong
 ├── execs/<id>               the records of execs, for a daemon that comes back
+├── layers/<hex>/            mounted layers (EROFS)
 ├── netns/<id>               pins of the containers' network namespaces (nsfs bind mounts)
 └── containers/<id>/
     ├── rootfs               the mount point of the root file system, seen only in the container's mount namespace
@@ -63,6 +65,7 @@ class Paths:
             (self.volumes, 0o711),
             (self.trash, 0o700),
             (self.tmp, 0o700),
+            (self.mounted_layers, 0o700),
             (self.netns, 0o700),
             (self.exec_containers, 0o700),
             (self.execs, 0o700),
@@ -102,6 +105,23 @@ class Paths:
     @property
     def layers(self) -> Path:
         return self.data_root / "layers"
+
+    def layer(self, name: str) -> Path:
+        """A layer by the hex of its diffID, when it is a tree."""
+        return self.layers / name
+
+    @staticmethod
+    def packed_layer(layer: Path) -> Path:
+        """Where a layer that would be the tree `layer` is when it is not one."""
+        return layer.with_name(f"{layer.name}.erofs")
+
+    @staticmethod
+    def layer_index(packed: Path) -> Path:
+        return packed / "index"
+
+    @staticmethod
+    def layer_tar(packed: Path) -> Path:
+        return packed / "layer.tar"
 
     def new_layer(self) -> Path:
         """A free name for a layer being unpacked."""
@@ -172,6 +192,13 @@ class Paths:
     @property
     def spawner_log(self) -> Path:
         return self.exec_root / "spawner.log"
+
+    @property
+    def mounted_layers(self) -> Path:
+        return self.exec_root / "layers"
+
+    def mounted_layer(self, name: str) -> Path:
+        return self.mounted_layers / name
 
     @property
     def execs(self) -> Path:

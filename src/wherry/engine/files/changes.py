@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from wherry.engine.containers import Entry
 from wherry.engine.model import Container
-from wherry.engine.storage import DOCKERENV, is_stacked
+from wherry.engine.storage import DOCKERENV, is_stacked, lower_dirs
 from wherry.images.snapshots.diff import Change, Differ, differences
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ async def changes(engine: "Engine", ref: str) -> list[Change]:
 
 def _changes(engine: "Engine", entry: Entry) -> list[Change]:
     try:
-        return differences(str(engine.paths.upper(entry.id)), differ(entry.record))
+        return differences(str(engine.paths.upper(entry.id)), differ(engine, entry.record))
     except FileNotFoundError:
         return []  # removed meanwhile
 
 
-def differ(record: Container) -> Differ:
-    """What compares the container's own directory with its image."""
-    return Differ(record.lower_dirs, ASSUMED, whole=not is_stacked(record))
+def differ(engine: "Engine", record: Container) -> Differ:
+    """What compares the container's own directory with its image. Raises OSError."""
+    return Differ(lower_dirs(engine, record), ASSUMED, whole=not is_stacked(record))

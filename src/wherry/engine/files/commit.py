@@ -78,7 +78,7 @@ async def _commit(engine: "Engine", entry: Entry, options: CommitOptions, descri
     async with _frozen(engine, entry, options.pause):
         image_id = await engine.transfer(
             lambda: engine.images.commit(
-                entry.record.image_id, upper, described, differ(entry.record), reference=options.reference
+                entry.record.image_id, upper, described, differ(engine, entry.record), reference=options.reference
             )
         )
         _publish(engine, entry, image_id, options, described)

@@ -22,7 +22,7 @@ from wherry.engine.defaults import OVERLAY_OPTIONS
 from wherry.engine.files.paths import Found
 from wherry.engine.model import Container
 from wherry.engine.proctree import is_of
-from wherry.engine.storage import is_stacked
+from wherry.engine.storage import is_stacked, lower_dirs
 from wherry.errors import Internal
 from wherry.failpoint import hit
 from wherry.linux import mounts as m
@@ -30,7 +30,6 @@ from wherry.linux.openat import create_in_root, mkdir_in_root
 from wherry.linux.pidfd import pidfd_open
 from wherry.linux.private_mounts import PrivateMounts, private_mounts
 from wherry.runtime.rootfs import attach_overlay
-from wherry.store.paths import Paths
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -78,7 +77,7 @@ def open_view(engine: "Engine", entry: Entry, *, write: bool = False, mounts: bo
         with _pidfd(entry) as pidfd:
 
             def build(target: int) -> int:
-                root = os.dup(target) if pidfd is not None else _root(engine.paths, record, target, write)
+                root = os.dup(target) if pidfd is not None else _root(engine, record, target, write)
                 return _furnish(root, record, mounted if mounts else None)
 
             return View(private_mounts(os.fspath(engine.paths.exec_root), build, pidfd), mounted)
@@ -124,10 +123,10 @@ def _furnish(root: int, record: Container, mounted: list[int] | None) -> int:
     return root
 
 
-def _root(paths: Paths, record: Container, target: int, write: bool) -> int:
+def _root(engine: "Engine", record: Container, target: int, write: bool) -> int:
     if is_stacked(record):
-        return _overlay(paths, record, target, write)
-    own = os.open(paths.upper(record.id), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return _overlay(engine, record, target, write)
+    own = os.open(engine.paths.upper(record.id), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         tree = m.copy_mount(own)
     finally:
@@ -136,8 +135,9 @@ def _root(paths: Paths, record: Container, target: int, write: bool) -> int:
     return tree
 
 
-def _overlay(paths: Paths, record: Container, target: int, write: bool) -> int:
-    upper, work, lower = paths.upper(record.id), paths.work(record.id), tuple(record.lower_dirs)
+def _overlay(engine: "Engine", record: Container, target: int, write: bool) -> int:
+    upper, work = engine.paths.upper(record.id), engine.paths.work(record.id)
+    lower = tuple(lower_dirs(engine, record))
     if write:
         return attach_overlay(target, lower, os.fspath(upper), os.fspath(work), _OPTIONS)
     scratch = m.new_filesystem("tmpfs", [("mode", "0755")])

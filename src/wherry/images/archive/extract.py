@@ -23,36 +23,19 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from typing import NamedTuple
 
-from wherry.errors import InvalidArgument
-from wherry.images.archive import headers
-from wherry.images.archive.names import clean, show
+from wherry.images.archive import headers, rules
 from wherry.images.archive.reader import Entry, TarReader
+from wherry.images.archive.rules import WHITEOUT, Parts, Unpacked
 from wherry.linux.openat import mkdir_in_root, open_in_root
 from wherry.store.trees import delete_tree
 
-WHITEOUT = b".wh."
-_WHITEOUT_META = b".wh..wh."
-_OPAQUE = b".wh..wh..opq"
 OPAQUE_XATTR = "trusted.overlay.opaque"
 OPAQUE_XATTR_UNPRIVILEGED = "user.overlay.opaque"
-_FOREIGN_XATTRS = (b"trusted.overlay.", b"user.overlay.")
 
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CACHED_DIRECTORIES = 64
-_ID_MAX = (1 << 32) - 2  # (uid_t)-1 means "leave as it is" to chown(2)
-_TIME_MAX_NS = ((1 << 63) - 1) // 2
-
-Parts = tuple[bytes, ...]
-
-
-class Unpacked(NamedTuple):
-    """What came out: `size` is the sum of the regular files' and symbolic links' sizes in bytes, as Docker counts."""
-
-    size: int
-    entries: int
 
 
 def _umask() -> int:
@@ -101,19 +84,10 @@ class LayerExtractor:
     # entries
 
     def _make(self, reader: TarReader, entry: Entry) -> None:
-        parts = clean(entry.name)
+        parts = rules.place(entry, layer=self._whiteouts)
         self._entries += 1
         if not parts:
-            if self._whiteouts and entry.type != headers.DIRECTORY:
-                raise InvalidArgument("invalid archive: the root is not a directory")
             return
-        if self._whiteouts and parts[0].startswith(_WHITEOUT_META) and parts != (_OPAQUE,):
-            return  # aufs's own bookkeeping, in very old layers
-        make = _MAKERS.get(entry.type)
-        if make is None:
-            raise InvalidArgument(f"unhandled tar header type {ord(entry.type)} of {show(entry.name)}")
-        if not (0 <= entry.uid <= _ID_MAX and 0 <= entry.gid <= _ID_MAX):
-            raise InvalidArgument(f"invalid archive: owner {entry.uid}:{entry.gid} of {show(entry.name)}")
         if self._owner is not None:
             entry = entry._replace(uid=self._owner[0], gid=self._owner[1])
         name = parts[-1]
@@ -126,7 +100,7 @@ class LayerExtractor:
             if self._whiteouts and name.startswith(WHITEOUT):
                 self._whiteout(parent, name)
             else:
-                make(self, parent, parts, entry, reader)
+                _MAKERS[entry.type](self, parent, parts, entry, reader)
         except OSError as error:
             raise self._explain(error, entry) from error
 
@@ -182,9 +156,7 @@ class LayerExtractor:
         self._set_attributes(parent, parts[-1], entry)
 
     def _hardlink(self, parent: int, parts: Parts, entry: Entry, reader: TarReader) -> None:
-        target = clean(entry.linkname)
-        if not target:
-            raise InvalidArgument(f"invalid archive: hard link {show(entry.name)} to the root")
+        target = rules.link_target(entry)
         source = self._directory(target[:-1])
         try:
             os.link(target[-1], parts[-1], src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
@@ -196,11 +168,7 @@ class LayerExtractor:
             os.link(target[-1], parts[-1], src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
 
     def _node(self, parent: int, parts: Parts, entry: Entry, reader: TarReader) -> None:
-        kind = _NODE_TYPES[entry.type]
-        major, minor = entry.device
-        if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
-            raise InvalidArgument(f"invalid archive: device {major}:{minor} of {show(entry.name)}")
-        device = os.makedev(major, minor)
+        kind, device = rules.NODE_TYPES[entry.type], rules.device(entry)
         try:
             os.mknod(parts[-1], kind | 0o600, device, dir_fd=parent)
         except FileExistsError:
@@ -220,12 +188,10 @@ class LayerExtractor:
     # whiteouts
 
     def _whiteout(self, parent: int, name: bytes) -> None:
-        if name == _OPAQUE:
+        if name == rules.OPAQUE:
             os.setxattr(parent, self._opaque_xattr, b"y")
             return
-        hidden = name[len(WHITEOUT) :]
-        if hidden in (b"", b".", b".."):
-            raise InvalidArgument(f"invalid archive: whiteout {show(name)}")
+        hidden = rules.hidden(name)
         try:
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
         except FileExistsError:
@@ -322,11 +288,8 @@ class LayerExtractor:
         os.utime(fd, ns=_times(entry))
 
     def _explain(self, error: OSError, entry: Entry) -> Exception:
-        """An error of the kernel's as the archive's fault where it is one."""
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.EXDEV, errno.ENAMETOOLONG):
-            to = f" -> {show(entry.linkname)}" if entry.linkname else ""
-            return InvalidArgument(f"invalid archive: {show(entry.name)}{to}: {error.strerror}")
-        return OSError(error.errno or 0, f"{error.strerror} (unpacking {show(entry.name)})")
+        """What is raised for an error of the kernel's."""
+        return rules.explain(error, entry)
 
 
 _Maker = Callable[[LayerExtractor, int, Parts, Entry, TarReader], None]
@@ -339,7 +302,6 @@ _MAKERS: dict[bytes, _Maker] = {
     headers.BLOCK_DEVICE: LayerExtractor._node,
     headers.FIFO: LayerExtractor._node,
 }
-_NODE_TYPES = {headers.CHARACTER: stat.S_IFCHR, headers.BLOCK_DEVICE: stat.S_IFBLK, headers.FIFO: stat.S_IFIFO}
 
 
 def _chmod(parent: int, name: bytes, mode: int) -> None:
@@ -361,14 +323,14 @@ def _is_whiteout(status: os.stat_result) -> bool:
 
 
 def _times(entry: Entry) -> tuple[int, int]:
-    mtime = max(-_TIME_MAX_NS, min(entry.mtime_ns, _TIME_MAX_NS))
+    mtime = rules.time_ns(entry)
     return mtime, mtime
 
 
 def _set_xattrs(where: int | bytes, xattrs: dict[bytes, bytes]) -> None:
     """Set what the file system takes; what it does not know or not allow is left out, as Docker does."""
     for name, value in xattrs.items():
-        if name.startswith(_FOREIGN_XATTRS):
+        if name.startswith(rules.FOREIGN_XATTRS):
             continue
         try:
             if isinstance(where, int):

@@ -6,6 +6,7 @@ not parse raises `InvalidArgument("archive/tar: invalid tar header")`, which is 
 """
 
 import base64
+import zlib
 from typing import NamedTuple
 
 from wherry.errors import InvalidArgument
@@ -96,6 +97,12 @@ def decimal(text: bytes) -> int:
     return value
 
 
+def _sum(block: bytes) -> int:
+    """The sum of the bytes of a header block. The lower half of its Adler-32 is 1 more, as long as that is below 65521,
+    which 512 characters of ASCII cannot reach: ten times faster."""
+    return (zlib.adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
+
+
 def _signed_sum(block: bytes) -> int:
     return sum(byte - 256 if byte > 127 else byte for byte in block)
 
@@ -107,7 +114,7 @@ def checksum_matches(block: bytes) -> bool:
     except InvalidArgument:
         return False
     field = block[148:156]
-    if sum(block) - sum(field) + 256 == wanted:
+    if _sum(block) - sum(field) + 256 == wanted:
         return True
     return _signed_sum(block) - _signed_sum(field) + 256 == wanted
 
@@ -168,6 +175,8 @@ def parse_pax(data: bytes) -> Pax:
 
 
 def _keep(pax: Pax, key: bytes, value: bytes) -> None:
+    if key.startswith((_XATTR_SCHILY, _XATTR_LIBARCHIVE)) and b"\0" in key:
+        raise invalid("NUL in a name")
     if key.startswith(_XATTR_SCHILY):
         pax.xattrs[key[len(_XATTR_SCHILY) :]] = value
     elif key.startswith(_XATTR_LIBARCHIVE):

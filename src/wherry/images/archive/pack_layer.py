@@ -5,8 +5,9 @@ import stat
 from collections.abc import Collection
 
 from wherry.images.archive import writer
-from wherry.images.archive.extract import OPAQUE_XATTR, WHITEOUT
+from wherry.images.archive.extract import OPAQUE_XATTR
 from wherry.images.archive.pack import Packer, Sink, open_below
+from wherry.images.archive.rules import WHITEOUT
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPAQUE_NAME = b".wh..wh..opq"

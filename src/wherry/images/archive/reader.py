@@ -62,6 +62,7 @@ class TarReader:
         self._limits = limits or Limits()
         self._buffer = b""
         self._at = 0
+        self._before = 0  # bytes of the archive before the buffer
         self._left = 0  # bytes of the current entry's content not handed out yet
         self._padding = 0
         self._entries = 0
@@ -117,8 +118,15 @@ class TarReader:
         """Bytes of the current entry's content that were not handed out yet."""
         return self._left
 
+    @property
+    def offset(self) -> int:
+        """Where in the archive, in bytes from its beginning, what comes next lies: right after an entry was given its
+        content, always at a multiple of `BLOCK`."""
+        return self._before + self._at
+
     def drain(self) -> None:
         """Read the source to its end: what follows the archive counts for its digest."""
+        self._before += len(self._buffer)
         self._buffer = b""
         self._at = 0
         while self._source.read(READ_SIZE):
@@ -242,6 +250,7 @@ class TarReader:
             more = self._source.read(READ_SIZE)
             if not more:
                 return False
+            self._before += self._at
             self._buffer = self._buffer[self._at :] + more if self._at < len(self._buffer) else more
             self._at = 0
         return True

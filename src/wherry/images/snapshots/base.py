@@ -1,18 +1,22 @@
 """What a snapshot driver is.
 
-Vocabulary. A *layer* is one unpacked diffID, shared by every image that has it whatever lies below; it lives in
-`layers/<hex>` in overlay's form (whiteouts as character devices 0:0, opaque directories marked by an xattr) and is
-never changed after it appeared. A *root file system* is what a container sees: its image's layers and a writable
-directory of its own.
+Vocabulary. A *layer* is one unpacked diffID, shared by every image that has it whatever lies below. It has one of two
+forms: a tree in `layers/<hex>`, or its tar and an index of it in `layers/<hex>.erofs`, mounted when the layer's
+directory is asked for. What is seen is the same, in overlay's form (whiteouts as character devices 0:0, opaque
+directories marked by an xattr), and is never changed after it appeared. An image may stack layers of both forms.
+
+A *root file system* is what a container sees: its image's layers and a writable directory of its own.
 
 Life cycle of a layer:
 
     path = store.begin()                      layers/.new-<random>, mode 0755
-    … an extractor fills it …
+    … an extractor fills it, or an index takes its place …
+    store.directory(diff_id)                  what to stack
     store.commit({diff_id: path})             sync the file system once for all, rename each, sync the directory
     (the caller writes the row that names it)
     store.discard(path)                       instead of commit, when something failed
-    store.remove(diff_id)                     after the last row that names it is gone: renamed into trash/, deleted
+    store.remove(diff_id)                     after the last row that names it is gone: unmounted, renamed into trash/,
+                                              deleted
 
 A crash at any point leaves either a complete layer with or without a row, or a `.new-*` directory: `collect`
 removes everything no row names.
@@ -49,6 +53,8 @@ class Driver(Protocol):
     name: str
     """as GET /info shows it"""
     stacked: bool
+    indexes: bool
+    """whether new layers are to be indexes of their tars"""
 
     def lower(self, key: str, layers: list[Path]) -> list[Path]:
         """The directories to stack for an image `key` (its id) with `layers`, top first; made if need be, durable.

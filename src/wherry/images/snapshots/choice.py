@@ -1,13 +1,19 @@
-"""Which snapshot driver this host can have: told by trying, since no file says what a file system under overlay can."""
+"""Which snapshot driver and which form of layers this host can have: told by trying, since no file says what its kernel
+and file systems can."""
 
 import errno
+import io
 import os
 import stat
+import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from wherry.errors import Unavailable
+from wherry.images.archive.sources import StreamSource
+from wherry.images.erofs.layer import write_layer
+from wherry.images.erofs.mounting import detached
 from wherry.images.snapshots.base import Driver
 from wherry.images.snapshots.overlay import OverlayDriver
 from wherry.images.snapshots.vfs import VfsDriver
@@ -18,6 +24,8 @@ from wherry.store.paths import Paths
 from wherry.store.trees import delete_tree
 
 DRIVERS = (OverlayDriver.name, VfsDriver.name)
+FORMS = ("erofs", "tree")
+"""What layers can be: see `snapshots.base`."""
 
 
 def overlay_problem(directory: Path) -> str:
@@ -96,9 +104,61 @@ def _reason(error: OSError) -> str:
     return f"mounting an overlay failed: {error.strerror}"
 
 
-def choose(wanted: str, paths: Paths) -> tuple[Driver, str]:
+def erofs_problem(directory: Path) -> str:
+    """Why layers whose files are on the file system of `directory` can't be mounted as EROFS; "" when they can: a
+    scratch layer is made there, mounted where nobody sees it, and a file in it read."""
+    scratch = Path(tempfile.mkdtemp(prefix="erofs-", dir=directory))
+    try:
+        image, tar = scratch / "index", scratch / "layer.tar"
+        write_layer(StreamSource(io.BytesIO(_scratch_tar())), image, tar, None, lambda _: None)
+        return _try_erofs(image, tar)
+    finally:
+        delete_tree(scratch)
+
+
+_CONTENT = b"what a file in a layer says"
+
+
+def _scratch_tar() -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        member = tarfile.TarInfo("file")
+        member.size = len(_CONTENT)
+        tar.addfile(member, io.BytesIO(_CONTENT))
+    return stream.getvalue()
+
+
+def _try_erofs(image: Path, tar: Path) -> str:
+    try:
+        mount = detached(image, tar)
+        try:
+            with open(os.open("file", os.O_RDONLY | os.O_CLOEXEC, dir_fd=mount), "rb") as file:
+                return "" if file.read() == _CONTENT else "the kernel reads something else than was written"
+        finally:
+            os.close(mount)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return "the kernel has no EROFS (modprobe erofs?)"
+        if error.errno == errno.ENOTBLK:
+            return "the kernel mounts EROFS from block devices only (files: Linux 6.12, EROFS_FS_BACKED_BY_FILE)"
+        return f"mounting EROFS failed: {error.strerror}"
+
+
+def choose_form(wanted: str, paths: Paths) -> str:
+    """The form of new layers, one of `FORMS`: `wanted`, or with "" the faster one that works. Raises `Unavailable` when
+    the one that is wanted does not."""
+    if wanted == "tree":
+        return wanted
+    problem = erofs_problem(paths.tmp)
+    if problem and wanted:
+        raise Unavailable(f"error initializing graphdriver: driver not supported: overlay2.layers={wanted}: {problem}")
+    return "tree" if problem else "erofs"
+
+
+def choose(wanted: str, paths: Paths, form: str = "") -> tuple[Driver, str]:
     """The driver called `wanted`, or with "" the best that works, and why overlay does not work on the data root (""
-    when it does, or was not to be tried). Raises `Unavailable` in Docker's words for one that does not work here."""
+    when it does, or was not to be tried). `form` see `choose_form`. Raises `Unavailable` in Docker's words for one that
+    does not work here."""
     problem = overlay_problem(paths.tmp) if wanted != VfsDriver.name else ""
     if problem and wanted == OverlayDriver.name:
         raise Unavailable(f"error initializing graphdriver: driver not supported: {wanted}: {problem}")
@@ -106,4 +166,4 @@ def choose(wanted: str, paths: Paths) -> tuple[Driver, str]:
         return VfsDriver(paths.vfs), problem
     if paths.vfs.is_dir():  # merged copies of an earlier time; containers have copies of their own
         delete_tree(paths.vfs)
-    return OverlayDriver(), ""
+    return OverlayDriver(indexes=choose_form(form, paths) == "erofs"), ""

@@ -1,16 +1,18 @@
 """The directory of unpacked layers: see `snapshots.base` for the life cycle."""
 
-import errno
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from wherry import failpoint
-from wherry.images.archive.extract import LayerExtractor, Unpacked
-from wherry.images.archive.reader import TarReader
+from wherry.images.archive.extract import LayerExtractor
+from wherry.images.archive.reader import Source, TarReader
+from wherry.images.archive.rules import Unpacked
+from wherry.images.erofs.layer import write_layer
 from wherry.images.references import check_digest
 from wherry.images.snapshots.base import SpaceGuard
+from wherry.images.snapshots.mounted import MountedLayers
 from wherry.linux.syscalls import check, libc
 from wherry.store.atomic import sync_directory
 from wherry.store.paths import Paths
@@ -29,19 +31,40 @@ def sync_file_system(path: Path) -> None:
 
 
 class LayerStore:
-    """The unpacked layers of one data root."""
+    """The unpacked layers of one data root, of either form."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, *, indexes: bool = False) -> None:
+        """`indexes`: new layers are not unpacked as trees, where that can be."""
+        self.indexes = indexes
         self._paths = paths
+        self._mounted = MountedLayers(paths)
         self._doomed: deque[Path] = deque()
 
     def path(self, diff_id: str) -> Path:
-        """Where the layer lies or would lie. Raises `InvalidArgument` for what is no digest."""
-        return self._paths.layers / check_digest(diff_id).removeprefix("sha256:")
+        """Where the layer's directory is or would be; see `directory`. Raises `InvalidArgument` for what is no
+        digest."""
+        name = _name(diff_id)
+        tree = self._paths.layer(name)
+        return self._paths.mounted_layer(name) if self._paths.packed_layer(tree).is_dir() else tree
 
     def has(self, diff_id: str) -> bool:
         """Whether the layer is here, whole."""
-        return self.path(diff_id).is_dir()
+        tree = self._paths.layer(_name(diff_id))
+        return tree.is_dir() or self._paths.packed_layer(tree).is_dir()
+
+    def directory(self, diff_id: str) -> Path:
+        """The directory of a layer that is here, mounted if need be. Raises OSError."""
+        path = self.path(diff_id)
+        return self._mounted.directory(path.name) if path.parent == self._paths.mounted_layers else path
+
+    def ready(self, directory: Path) -> Path:
+        """What was a layer's `directory` at some time, perhaps before a reboot or below another exec root, as it is
+        now; a directory that is no layer's is returned as it is. Raises OSError."""
+        if directory.parent not in (self._paths.layers, self._paths.mounted_layers):
+            moved = directory.parent.name == self._paths.mounted_layers.name
+            if not moved or not self.has(f"sha256:{directory.name}"):
+                return directory
+        return self.directory(f"sha256:{directory.name}")
 
     def begin(self) -> Path:
         """A new empty directory for a layer."""
@@ -59,30 +82,56 @@ class LayerStore:
         finally:
             os.close(fd)
 
+    def index(self, source: Source, path: Path, blob: Path | None) -> Unpacked:
+        """Read an archive to its end and make an index of it in place of `path`, which `begin` made; see `write_layer`.
+        Raises `Unsuitable` when it is to be unpacked after all."""
+        packed = self._paths.packed_layer(path)
+        os.mkdir(packed, 0o700)
+        try:
+            index, tar = self._paths.layer_index(packed), self._paths.layer_tar(packed)
+            return write_layer(source, index, tar, blob, SpaceGuard(path))
+        except BaseException:
+            delete_tree(packed)
+            raise
+
     def commit(self, layers: Mapping[str, Path]) -> None:
-        """Give unpacked trees their names, durably. The caller has synced the file system. A layer that came to be
+        """Give new layers their names, durably. The caller has synced the file system. A layer that came to be
         meanwhile stays as it is, ours is discarded."""
         failpoint.hit("layers-commit")
         for diff_id, path in layers.items():
-            try:
-                os.rename(path, self.path(diff_id))
-            except FileNotFoundError:
-                if not self.has(diff_id):  # else somebody who shares the tree was faster
-                    raise
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                    raise
+            if self.has(diff_id):  # somebody was faster, with this very tree perhaps
                 self.discard(path)
+            else:
+                self._name(path, self._paths.layer(_name(diff_id)))
         sync_directory(self._paths.layers)
 
+    def _name(self, path: Path, tree: Path) -> None:
+        packed = self._paths.packed_layer(path)
+        if packed.is_dir():
+            os.rename(packed, self._paths.packed_layer(tree))
+            os.rmdir(path)
+        else:
+            os.rename(path, tree)
+
     def discard(self, path: Path) -> None:
-        """Delete a tree that was not committed."""
+        """Delete a layer that was not committed."""
         self._trash(path)
+        self._trash(self._paths.packed_layer(path))
         self.purge()
 
     def remove(self, diff_id: str) -> None:
         """Take away a layer that nothing names any more, at once; idempotent. Its space comes back by `purge`."""
-        self._trash(self.path(diff_id))
+        name = _name(diff_id)
+        self._mounted.release(name)
+        self._trash(self._paths.layer(name))
+        self._trash(self._paths.packed_layer(self._paths.layer(name)))
+
+    def unmount(self, keep: Collection[str]) -> list[str]:
+        """Unmount the layers that are mounted and not in `keep`, by names of directories. Returns their names."""
+        found = sorted(self._mounted.names() - set(keep))
+        for name in found:
+            self._mounted.release(name)
+        return found
 
     def purge(self) -> None:
         """Delete what was removed: slow, so not to be called with a lock held."""
@@ -96,7 +145,10 @@ class LayerStore:
 
     def collect(self, wanted: set[str]) -> list[str]:
         """Delete everything but the layers `wanted`; nothing may be loading. Returns the names removed."""
-        keep = {diff_id.removeprefix("sha256:") for diff_id in wanted}
+        keep = {_name(diff_id) for diff_id in wanted}
+        self.unmount(keep)
+        trees = map(self._paths.layer, keep)
+        keep |= {self._paths.packed_layer(tree).name for tree in trees}
         garbage = [name for name in os.listdir(self._paths.layers) if name not in keep]
         for name in garbage:
             self._trash(self._paths.layers / name)
@@ -114,3 +166,7 @@ class LayerStore:
         except FileNotFoundError:
             return
         self._doomed.append(target)
+
+
+def _name(diff_id: str) -> str:
+    return check_digest(diff_id).removeprefix("sha256:")

@@ -9,6 +9,10 @@ class OverlayDriver:
     name = "overlay2"
     stacked = True
 
+    def __init__(self, *, indexes: bool = False) -> None:
+        """`indexes`: new layers are indexes of their tars rather than trees. It takes EROFS."""
+        self.indexes = indexes
+
     def lower(self, key: str, layers: list[Path]) -> list[Path]:
         """The layers, top first."""
         return layers

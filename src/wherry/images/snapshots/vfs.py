@@ -28,6 +28,7 @@ class VfsDriver:
 
     name = "vfs"
     stacked = False
+    indexes = False
 
     def __init__(self, root: Path) -> None:
         """`root`: a directory of the driver's own, made if missing."""
