@@ -22,7 +22,23 @@ MOUNTS: list[dict[str, Any]] = [
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
     {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"]},
 ]
-APPLETS = ("sh", "cat", "echo", "sleep", "seq", "true", "stty", "kill", "head", "dd", "yes", "sha256sum", "ls", "wc")
+APPLETS = (
+    "sh",
+    "test",
+    "cat",
+    "echo",
+    "sleep",
+    "seq",
+    "true",
+    "stty",
+    "kill",
+    "head",
+    "dd",
+    "yes",
+    "sha256sum",
+    "ls",
+    "wc",
+)
 
 
 def make_layer(directory: Path) -> Path:

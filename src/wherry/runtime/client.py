@@ -94,7 +94,7 @@ class Monitor:
     async def status(self) -> dict[str, Any]:
         """{"status": "created|running|paused|exited", "id", "pid", "monitor_pid", "started_at": ns, "execs": [{"id",
         "pid"}]}; an ended one adds "exit_code", "signal", "oom_killed", "finished_at"."""
-        status: dict[str, Any] = await self._ask({"op": "status"})
+        status: dict[str, Any] = await self._ask({"op": "status"}, late=True)
         self.id, self.pid, self.monitor_pid = status["id"], status["pid"], status["monitor_pid"]
         return status
 

@@ -187,7 +187,8 @@ def create(link: socket, source: socket) -> None:
 
     The monitor is told when it begins: a struct timeval, how long that may take, and {"cgroup", "socket"}; with it
     comes the connection to the daemon. The handing-over is REST or WORK, a byte with how many of the descriptors to
-    watch, and {"head", "kept", "pid", "started_at"}; with it come the descriptors of `Kept`, and the clients'.
+    watch, one with the length of what follows, which the monitor answers for its status as long as it rests, and
+    {"head", "kept", "pid", "started_at"}; with it come the descriptors of `Kept`, and the clients'.
     """
     received = protocol.receive(source) if _comes_first(source, link) else None
     source.close()
@@ -265,6 +266,7 @@ def _timeval(seconds: float) -> bytes:
     return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
 
 
+HEAD_SIZE = 3
 TIMEVAL_SIZE = len(_timeval(0))
 
 
@@ -332,14 +334,18 @@ def _hand_over(link: socket, head: dict[str, Any], kept: Kept, pid: int, clients
     watched = sum(fd >= 0 for fd in kept[:_WATCHED])
     # Clients may have sent something already, and orphans of a shared PID namespace are to be reaped.
     rest = head["start"] and not clients and not head["shared_pids"]
-    first = (REST if rest else WORK) + bytes([watched])
-    state = {
-        "head": head,
-        "kept": [fd >= 0 for fd in kept],
-        "pid": pid,
-        "started_at": time.time_ns() if head["start"] else 0,
-    }
+    started_at = time.time_ns() if head["start"] else 0
+    state = {"head": head, "kept": [fd >= 0 for fd in kept], "pid": pid, "started_at": started_at}
+    status = _status(head, pid, started_at)
+    first = (REST if rest else WORK) + bytes([watched, len(status)]) + status
     protocol.send(link, protocol.encode(state), fds, prefix=first)
+
+
+def _status(head: dict[str, Any], pid: int, started_at: int) -> bytes:
+    """What a monitor at rest answers (`supervisor.Supervisor`); empty when it is too long for that."""
+    own = {"id": head["id"], "monitor_pid": os.getppid(), "pid": pid, "started_at": started_at}
+    text = protocol.encode({"status": "running", **own, "execs": []})
+    return text if len(text) < 256 else b""
 
 
 def unpack_kept(present: list[bool], fds: list[int]) -> Kept:

@@ -175,7 +175,7 @@ class Control:
         except OSError:
             return
         sock = _socket.socket(fileno=fd)
-        if _peer_uid(sock) in (0, os.geteuid()):
+        if peer_uid(sock) in (0, os.geteuid()):
             self.adopt(sock)
         else:
             sock.close()
@@ -270,7 +270,7 @@ class _Connection:
             fdpass.close_all(fds)
 
 
-def _peer_uid(sock: _socket.socket) -> int:
-    """SO_PEERCRED, unix(7)."""
+def peer_uid(sock: _socket.socket) -> int:
+    """Who is at the other end: SO_PEERCRED, unix(7)."""
     _pid, uid, _gid = struct.unpack("iII", sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12))
     return int(uid)

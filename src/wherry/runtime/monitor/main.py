@@ -2,8 +2,9 @@
 
     spare     its helper waits for a container to make, having rehearsed it
     born      the helper makes the container and hands over what the monitor keeps (`birth`)
-    resting   nothing has happened yet: the descriptors are polled, and nothing else of the process's memory is touched
-    at work   the supervisor, for the rest of the container's life, from the first output, request or end
+    resting   nothing has happened yet: the descriptors are polled, and nothing else of the process's memory is touched;
+              a daemon that comes back is taken (`doze`)
+    at work   the supervisor, for the rest of the container's life, from the first output, other request or end
 
 Resting is why an idle container costs little: each function that runs writes reference counts, and each page
 written is copied.
@@ -20,7 +21,7 @@ from typing import NoReturn
 
 from wherry.linux import fdpass, prctl
 from wherry.linux.subreaper import become_subreaper
-from wherry.runtime.monitor import birth, overdue, protocol
+from wherry.runtime.monitor import birth, doze, overdue, protocol
 from wherry.runtime.monitor.poller import POLLIN
 from wherry.runtime.monitor.rehearsal import warm
 from wherry.runtime.monitor.supervisor import Supervisor
@@ -52,6 +53,7 @@ _integers = partial(struct.Struct("i").iter_unpack)
 _wait = partial(os.waitpid)
 _new_poll = partial(select.poll)
 _REST = birth.REST[0]
+_HEAD = birth.HEAD_SIZE
 _SOON_MS: int | None = 50  # None: for ever
 _close = partial(os.close)
 _set_option = partial(_socket.socket.setsockopt)
@@ -84,11 +86,12 @@ def _live(source: _socket.socket) -> int:
         return 1
     _close(connection)
     kept = [fd for (fd,) in _integers(control[0][2])]
+    record = state[_HEAD + state[2] :]
     if state[0] != _REST:
-        return _work(state[2:], kept, birth.Helper(pid, ours))
+        return _work(record, kept, birth.Helper(pid, ours))
     ours.close()
-    _rest(kept[: state[1]], pid)
-    return _work(state[2:], kept, None)
+    _rest(kept, state[1], pid, state[_HEAD : _HEAD + state[2]])
+    return _work(record, kept, None)
 
 
 def _make_container(link: _socket.socket, source: _socket.socket) -> None:
@@ -107,21 +110,32 @@ def _work(record: bytes, fds: list[int], helper: birth.Helper | None) -> int:
     return 0
 
 
-def _rest(kept: list[int], helper: int) -> None:
-    """Wait until something happens: to any descriptor but the first, the daemon's connection, whose mere end is
-    nothing to wake for. The helper is not waited for at once: a container may end before it has left."""
+def _rest(kept: list[int], watched: int, helper: int, status: bytes) -> None:
+    """Wait until something happens: to any of the `watched` descriptors but the daemon's connection, whose mere end is
+    nothing to wake for, and neither is a daemon that comes back and asks for our `status`. The helper is not waited for
+    at once: a container may end before it has left."""
     poll, patience = _new_poll(), _SOON_MS
-    for fd in kept:
+    for fd in kept[:watched]:
         poll.register(fd, POLLIN)
+    alive = True
     while True:
-        ready = poll.poll(patience)
+        ready = [fd for fd, _ in poll.poll(patience)]
         if not ready:
             _wait(helper, 0)
             patience = None
-        elif len(ready) > 1 or ready[0][0] != kept[0] or not _ended(kept[0]):
+        if kept[0] in ready:
+            ready.remove(kept[0])
+            if _ended(kept[0]):
+                poll.unregister(kept[0])
+                alive = False
+            elif not doze.answer(kept[0], status):
+                return
+        if ready == kept[1:2] and not alive and (connection := doze.accept(kept[1])) >= 0:
+            _close(kept[0])
+            kept[0], alive = connection, True
+            poll.register(connection, POLLIN)
+        elif ready:
             return
-        else:
-            poll.unregister(kept[0])
 
 
 def _ended(fd: int) -> bool:
