@@ -68,6 +68,9 @@ class Pax(NamedTuple):
 
 def number(field: bytes) -> int:
     """A numeric field: octal text, or GNU's base-256 when the first byte's top bit is set."""
+    digits = field[:-1]
+    if digits.isdigit() and field[-1] in b" \0":  # as nearly all are
+        return _octal(digits)
     if field[0] & 0x80:
         value = int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")
         bits = len(field) * 8 - 1
@@ -81,8 +84,12 @@ def number(field: bytes) -> int:
         return 0
     if not text.isdigit():
         raise invalid("not a number")
+    return _octal(text)
+
+
+def _octal(digits: bytes) -> int:
     try:
-        return int(text, 8)
+        return int(digits, 8)
     except ValueError:
         raise invalid("not an octal number") from None
 

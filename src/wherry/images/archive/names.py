@@ -25,7 +25,8 @@ def clean(name: bytes) -> tuple[bytes, ...]:
             parts.pop()
         else:
             parts.append(part)
-    if b"\0" in name or len(name) > _PATH_MAX or len(parts) > _DEPTH_MAX or any(len(part) > NAME_MAX for part in parts):
+    long = len(name) > NAME_MAX and (len(name) > _PATH_MAX or any(len(part) > NAME_MAX for part in parts))
+    if long or b"\0" in name or len(parts) > _DEPTH_MAX:
         raise InvalidArgument(f"invalid archive: {show(name)} is no possible file name")
     return tuple(parts)
 

@@ -7,7 +7,7 @@ sizes by `Limits`. Nothing is seeked; no name is interpreted.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from wherry.errors import InvalidArgument
 from wherry.images.archive import headers
@@ -17,6 +17,8 @@ from wherry.images.archive.headers import BLOCK, ZERO_BLOCK, Extents, Header, Pa
 EXTENSION_MAX = 1 << 20
 EXTENTS_MAX = 100_000
 READ_SIZE = 1 << 20
+# Where content can be skipped: what is read to find the next header.
+_HEADERS_SIZE = 64 << 10
 _NS = 10**9
 
 
@@ -25,6 +27,15 @@ class Source(Protocol):
 
     def read(self, limit: int, /) -> bytes:
         """Between 1 and `limit` bytes; b"" at the end, and again after it."""
+        ...
+
+
+@runtime_checkable
+class SkippingSource(Source, Protocol):
+    """One that can leave bytes out without reading them."""
+
+    def skip(self, length: int, /) -> int:
+        """Pass over `length` bytes; returns how many there were, fewer only at the end."""
         ...
 
 
@@ -59,6 +70,7 @@ class TarReader:
 
     def __init__(self, source: Source, limits: Limits | None = None) -> None:
         self._source = source
+        self._skipping = source if isinstance(source, SkippingSource) else None
         self._limits = limits or Limits()
         self._buffer = b""
         self._at = 0
@@ -87,10 +99,10 @@ class TarReader:
             elif header.type == headers.GNU_LONG_LINK:
                 long_link = self._extension(header).partition(b"\0")[0]
             else:
-                header = header._replace(
-                    name=header.name if long_name is None else long_name,
-                    linkname=header.linkname if long_link is None else long_link,
-                )
+                if long_name is not None:
+                    header = header._replace(name=long_name)
+                if long_link is not None:
+                    header = header._replace(linkname=long_link)
                 return self._admit(self._entry(header, block, pax))
         raise StopIteration
 
@@ -129,6 +141,9 @@ class TarReader:
         self._before += len(self._buffer)
         self._buffer = b""
         self._at = 0
+        if self._skipping is not None:
+            while self._skipping.skip(READ_SIZE):
+                pass
         while self._source.read(READ_SIZE):
             pass
 
@@ -186,7 +201,7 @@ class TarReader:
 
     def _block(self) -> bytes | None:
         """The next header block, or None at the end of the archive: two zero blocks, or the end of the data."""
-        if not self._need(BLOCK):
+        if not self._need(BLOCK, READ_SIZE if self._skipping is None else _HEADERS_SIZE):
             if self._at < len(self._buffer):
                 raise InvalidArgument("unexpected EOF")
             return None
@@ -244,10 +259,10 @@ class TarReader:
 
     # the buffer
 
-    def _need(self, length: int) -> bool:
-        """Have `length` bytes in the buffer; False when the data ends before."""
+    def _need(self, length: int, size: int = READ_SIZE) -> bool:
+        """Have `length` bytes in the buffer, read in pieces of `size`; False when the data ends before."""
         while len(self._buffer) - self._at < length:
-            more = self._source.read(READ_SIZE)
+            more = self._source.read(size)
             if not more:
                 return False
             self._before += self._at
@@ -277,9 +292,18 @@ class TarReader:
             ready = min(length, len(self._buffer) - self._at)
             self._at += ready
             length -= ready
+            if length and self._skipping is not None:
+                return self._leave_out(self._skipping, length)
             if length and not self._need(1):
                 return False
         return True
+
+    def _leave_out(self, source: SkippingSource, length: int) -> bool:
+        """Pass over what comes after the buffer, which is used up."""
+        skipped = source.skip(length)
+        self._before += self._at + skipped
+        self._buffer, self._at = b"", 0
+        return skipped == length
 
 
 def _apply_names(header: Header, records: dict[bytes, bytes]) -> Header:

@@ -5,7 +5,7 @@ from typing import BinaryIO
 
 from wherry.errors import InvalidArgument
 from wherry.images.archive.compression import MAGIC_LENGTH, Decompressor, detect
-from wherry.images.archive.reader import Source
+from wherry.images.archive.reader import SkippingSource, Source
 
 _INPUT_SIZE = 256 << 10
 # Compression beyond this ratio is no software: gzip's own limit, reached by zeros only, is 1032.
@@ -39,6 +39,20 @@ class PushBackSource:
             data, self._head = self._head[:limit], self._head[limit:]
             return data
         return self._source.read(limit)
+
+
+class _SkippingPushBackSource(PushBackSource):
+    """The same of a source that can skip."""
+
+    def __init__(self, head: bytes, source: SkippingSource) -> None:
+        super().__init__(head, source)
+        self._skipping = source
+
+    def skip(self, length: int, /) -> int:
+        """Pass over `length` bytes, or as many as there are."""
+        put_back = len(self._head[:length])
+        self._head = self._head[put_back:]
+        return put_back + (self._skipping.skip(length - put_back) if length > put_back else 0)
 
 
 class DecompressedSource:
@@ -101,5 +115,8 @@ def open_plain(source: Source) -> tuple[Source, str]:
     found ("" for none)."""
     head = _head(source, MAGIC_LENGTH)
     kind = detect(head)
-    source = PushBackSource(head, source)
+    if isinstance(source, SkippingSource):
+        source = _SkippingPushBackSource(head, source)
+    else:
+        source = PushBackSource(head, source)
     return (DecompressedSource(kind, source) if kind else source), kind

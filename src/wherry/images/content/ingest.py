@@ -80,13 +80,17 @@ class Ingest:
 
     def read_at(self, offset: int, limit: int) -> bytes:
         """Up to `limit` bytes from `offset`, waiting for them to arrive; b"" at the end of a finished blob."""
+        limit = min(limit, self.wait_for(offset + 1) - offset)
+        return os.pread(self._fd, limit, offset) if limit > 0 else b""
+
+    def wait_for(self, size: int) -> int:
+        """Wait until there are `size` bytes, or all there will be; returns how many there are."""
         with self._grown:
-            while offset >= self.size and not self.digest and self._error is None:
+            while size > self.size and not self.digest and self._error is None:
                 self._grown.wait()
             if self._error is not None:
                 raise Internal(f"the data stopped: {self._error}") from self._error
-            limit = min(limit, self.size - offset)
-        return os.pread(self._fd, limit, offset) if limit > 0 else b""
+            return self.size
 
 
 class Tail:
@@ -101,3 +105,9 @@ class Tail:
         data = self._ingest.read_at(self._offset, limit)
         self._offset += len(data)
         return data
+
+    def skip(self, length: int, /) -> int:
+        """Pass over `length` bytes, or as many as there are; waits for them."""
+        length = max(0, min(length, self._ingest.wait_for(self._offset + length) - self._offset))
+        self._offset += length
+        return length
