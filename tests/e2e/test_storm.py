@@ -101,6 +101,8 @@ def explains(history: list[Done]) -> bool:
         seen.add((done, second, state))
         open_ = [i for i in range(len(todo)) if not done >> i & 1 or second >> i & 1]
         ending = any(second >> i & 1 and todo[i].what in ("stop", "kill") for i in open_)
+        if ending and state == PAUSED and search(done, second, RUNNING):  # each of its signals resumes it
+            return True
         horizon = min(todo[i].answered for i in open_)
         for i in open_:
             if todo[i].asked > horizon:
