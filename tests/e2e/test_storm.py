@@ -68,14 +68,16 @@ def ask(wire: Wire, name: str, what: str) -> Done:
     return Done(asked, answered, what, shown or reply.status)
 
 
-def outcome(done: Done, state: str, ending: bool) -> str | None:
-    """The state that a request leads to in a state, None when its answer would have been another one. `ending`: it has
-    been asked to end, and its process may have."""
+def outcome(done: Done, state: str, pending: set[str]) -> str | None:
+    """The state that a request leads to in a state, None when its answer would have been another one. `pending` is
+    what has a second step yet to come: a process asked to end may have ended, one that is removed by force, too."""
     if state in (GONE, CREATING) and done.what != "create":
         return state if done.answer == 404 else None
     if state == GOING and done.what not in ("create", "start", "remove", "remove by force"):
         return state if done.answer != 404 else None
-    if ending and state == RUNNING and done.what in ("pause", "exec") and done.answer == 409:
+    if state == GOING and done.what == "remove" and done.answer == 204 and "remove by force" in pending:
+        return state
+    if pending & {"stop", "kill"} and state == RUNNING and done.what in ("pause", "exec") and done.answer == 409:
         return state
     answer, after = MODEL[done.what][state]
     return after if answer == done.answer else None
@@ -100,8 +102,10 @@ def explains(history: list[Done]) -> bool:
             return False
         seen.add((done, second, state))
         open_ = [i for i in range(len(todo)) if not done >> i & 1 or second >> i & 1]
-        ending = any(second >> i & 1 and todo[i].what in ("stop", "kill") for i in open_)
-        if ending and state == PAUSED and search(done, second, RUNNING):  # each of its signals resumes it
+        pending = {todo[i].what for i in open_ if second >> i & 1}
+        if (
+            pending & {"stop", "kill"} and state == PAUSED and search(done, second, RUNNING)
+        ):  # each of its signals resumes it
             return True
         horizon = min(todo[i].answered for i in open_)
         for i in open_:
@@ -111,7 +115,7 @@ def explains(history: list[Done]) -> bool:
                 if search(done, second & ~(1 << i), second_step(todo[i].what, state)):
                     return True
                 continue
-            after = outcome(todo[i], state, ending)
+            after = outcome(todo[i], state, pending)
             more = todo[i].what in SLOW and todo[i].answer in (201, 204)
             if after is not None and search(done | 1 << i, second | more << i, after):
                 return True
