@@ -103,9 +103,8 @@ def explains(history: list[Done]) -> bool:
         seen.add((done, second, state))
         open_ = [i for i in range(len(todo)) if not done >> i & 1 or second >> i & 1]
         pending = {todo[i].what for i in open_ if second >> i & 1}
-        if (
-            pending & {"stop", "kill"} and state == PAUSED and search(done, second, RUNNING)
-        ):  # each of its signals resumes it
+        resumes = pending & {"stop", "kill"} and state == PAUSED  # as each of their signals does
+        if resumes and search(done, second, RUNNING):
             return True
         horizon = min(todo[i].answered for i in open_)
         for i in open_:
