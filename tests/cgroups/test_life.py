@@ -138,7 +138,7 @@ def test_paths_that_climb_are_refused(path, hierarchies):
 
 @pytest.mark.parametrize("named", [{}, {"name=systemd": "/sys/fs/cgroup/systemd"}])
 def test_without_controllers_there_are_no_limits(named):
-    cgroup = open_cgroup("/x", cgroupfs.Hierarchies(named, None))
+    cgroup = open_cgroup(f"/nobody-{os.getpid()}", cgroupfs.Hierarchies(named, None))
     assert cgroup.create({"memory": {"limit": 0}, "devices": [{"allow": False}]}) == []
     assert (cgroup.exists(), cgroup.frozen(), cgroup.pids(), cgroup.stats()) == (False, False, [], {})
     with pytest.raises(ValueError, match="cannot set limits of memory, pids: no writable cgroup hierarchy is mounted"):

@@ -129,3 +129,64 @@ def test_a_monitor_that_dies_takes_its_container_with_it_and_is_noticed(own_host
     assert host.inspect("orphan")["State"]["ExitCode"] == 137
     host.docker("start", "orphan")
     assert host.inspect("orphan")["State"]["Running"] is True
+
+
+LINES = 20_000
+
+
+def test_what_is_written_while_the_daemon_is_away_is_all_there(own_host):
+    """Much more than a pipe holds, of several at once: nobody waits, and nothing is lost."""
+    host = own_host
+    names = [f"writer{number}" for number in range(2)]
+    script = f"until [ -e /go ]; do sleep 0.02; done; seq {LINES}; exec sleep 1000"
+    for name in names:
+        host.docker("run", "-d", "--name", name, "busybox", "sh", "-c", script)
+    logs = [Path(host.inspect(name)["LogPath"]) for name in names]
+    pids = [host.inspect(name)["State"]["Pid"] for name in names]
+    host.stop(signal.SIGKILL)
+    for pid in pids:
+        Path(f"/proc/{pid}/root/go").touch()
+    host.wait_until(lambda: all(f'"{LINES}\\n"' in log.read_text() for log in logs), "the last line of each")
+    host.start()
+    assert [host.inspect(name)["State"]["Pid"] for name in names] == pids
+    for name in names:
+        assert host.out("logs", name).split() == [str(number + 1) for number in range(LINES)]
+
+
+def test_a_container_whose_every_guardian_is_killed_can_be_started_again(own_host):
+    """Daemon, monitor and the program itself, one after the other, as by `kill -9` of everything."""
+    host = own_host
+    host.docker("run", "-d", "--name", "struck", "-p", "8080:80", "-v", "/data", "busybox", "sleep", "1000")
+    before = host.inspect("struck")
+    pid = before["State"]["Pid"]
+    monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    host.stop(signal.SIGKILL)
+    for victim in (monitor, pid):
+        os.kill(victim, signal.SIGKILL)
+    host.wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the program")
+    host.start()
+    host.wait_until(lambda: host.inspect("struck")["State"]["Status"] == "exited", "the notice")
+    assert host.inspect("struck")["State"]["ExitCode"] == 137
+    host.docker("start", "struck")
+    assert host.inspect("struck")["Mounts"] == before["Mounts"]
+    host.docker("rm", "-f", "-v", "struck")
+    host.wait_until(lambda: not host.leaks(), f"the end of {host.leaks()}")
+
+
+def test_a_daemon_that_stood_still_acts_once_on_what_happened(own_host):
+    host = own_host
+    script = "echo run; until [ -e /go ]; do sleep 0.02; done; rm /go; exit 3"
+    for name, policy in (("once", "no"), ("again", "on-failure"), ("gone", "")):
+        options = ["--restart", policy] if policy else ["--rm"]
+        host.docker("run", "-d", "--name", name, *options, "busybox", "sh", "-c", script)
+    pids = {name: host.inspect(name)["State"]["Pid"] for name in ("once", "again", "gone")}
+    os.kill(host.daemon.pid, signal.SIGSTOP)
+    for pid in pids.values():
+        Path(f"/proc/{pid}/root/go").touch()
+    host.wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids.values()), "the end of all three")
+    os.kill(host.daemon.pid, signal.SIGCONT)
+    host.wait_until(lambda: host.out("logs", "again") == "run\nrun", "the second run")
+    host.wait_until(lambda: "gone" not in host.out("ps", "-a", "--format", "{{.Names}}"), "the removal of --rm")
+    assert host.inspect("once")["State"]["ExitCode"] == 3
+    again = host.inspect("again")
+    assert (again["RestartCount"], again["State"]["Running"]) == (1, True)

@@ -260,7 +260,7 @@ def scenario(test: Scenario) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         root = Path(tempfile.mkdtemp(prefix="wl", dir="/tmp"))
         try:
-            report = _in_namespaces(lambda: _run(test(Lab(root), *args, **kwargs)))
+            report = _in_namespaces(lambda: _run(test(Lab(root), *args, **kwargs)), lambda: _thaw(root.name))
         finally:
             _remove_cgroups(root.name)
             shutil.rmtree(root, ignore_errors=True)
@@ -272,7 +272,7 @@ def scenario(test: Scenario) -> Callable[..., None]:
     return run
 
 
-def _in_namespaces(function: Callable[[], object]) -> str:
+def _in_namespaces(function: Callable[[], object], at_the_end: Callable[[], object]) -> str:
     """Fork three deep: the first makes the namespaces, the second is PID 1 and reaps, the third works. Returns the
     traceback, "" when all is well."""
     reader, writer = os.pipe()
@@ -292,6 +292,7 @@ def _in_namespaces(function: Callable[[], object]) -> str:
     os.close(writer)
     with os.fdopen(reader) as report:
         said = report.read()
+    at_the_end()
     status = os.waitpid(pid, 0)[1]
     return said or ("" if status == 0 else f"the scenario ended with status {status}")
 
@@ -324,6 +325,14 @@ def _work(function: Callable[[], object], writer: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _thaw(name: str) -> None:
+    """A frozen process does not die (v1), nor then does its PID namespace."""
+    mounts = cgroupfs.mounted()
+    if "freezer" in mounts.v1:
+        for path in cgroupfs.descendants(f"{mounts.v1['freezer']}/{name}"):
+            cgroupfs.write_if_there(path, "freezer.state", "THAWED")
 
 
 def _remove_cgroups(name: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,73 @@ def test_working_directory_of_exec_cannot_be_one_either(lab: Lab, number: int) -
         result = lab.cli("exec", "--cwd", cwd, lab.id, "sh", "-c", "ls ..")
         assert result.code == 255, (cwd, result)
         assert "chdir to cwd" in result.err
+
+
+def in_python(code: str, *arguments: str) -> str:
+    """What a program prints that makes namespaces and roots of its own."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+OUTSIDE = """
+import os, sys
+from wherry.runtime.failure import StartError
+from wherry.runtime.init import verify_directory
+outside = os.open("/", os.O_PATH)
+os.chroot(sys.argv[1])
+os.chdir("/")
+verify_directory()
+os.fchdir(outside)
+try:
+    verify_directory()
+except StartError as error:
+    print(error.message)
+"""
+
+
+def test_a_working_directory_outside_the_root_is_noticed(tmp_path: Path) -> None:
+    """CVE-2024-21626: however it came to be there, were a descriptor ever left open."""
+    assert "outside of container mount namespace root" in in_python(OUTSIDE, str(tmp_path))
+
+
+COVERED = """
+import os, sys
+from wherry.linux import mounts as m, namespaces as ns
+from wherry.runtime.failure import StartError
+from wherry.runtime.operations import Context, Sysctls
+ns.unshare(ns.CLONE_NEWNS | ns.CLONE_NEWUTS)
+m.mount("", "/", "", m.MS_PRIVATE | m.MS_REC)
+proc, trap = sys.argv[1:]
+m.mount("proc", proc, "proc", 0)
+if os.path.isdir(trap):
+    m.mount(trap, f"{proc}/sys/kernel", "", m.MS_BIND)
+elif trap:
+    m.mount(trap, f"{proc}/sys/kernel/domainname", "", m.MS_BIND)
+context = Context()
+context.proc = os.open(proc, os.O_PATH)
+try:
+    Sysctls((("kernel/domainname", "written"),)).apply(context)
+except StartError as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "procfs", "none"])
+def test_a_sysctl_that_leads_elsewhere_is_not_written(tmp_path: Path, kind: str) -> None:
+    """CVE-2025-52881: another container that shares the mounts has covered it, with a file of the host's or with
+    another one of the procfs."""
+    (tmp_path / "proc").mkdir()
+    trap = tmp_path / "trap"
+    if kind == "file":
+        trap.write_text("untouched")
+    elif kind == "directory":
+        trap.mkdir()
+        (trap / "domainname").write_text("untouched")
+    name = {"procfs": "/proc/self/comm", "none": ""}.get(kind, str(trap))
+    said = in_python(COVERED, str(tmp_path / "proc"), name)
+    assert ("open sysctl kernel.domainname file" in said) == (kind != "none")
+    if kind in ("file", "directory"):
+        assert (trap if kind == "file" else trap / "domainname").read_text() == "untouched"
 
 
 def test_created_container_holds_nothing_of_the_host(lab: Lab) -> None:

@@ -3,11 +3,17 @@
 Grouped as they come up: how a container is born and joined; files that are copied, exported, committed, mounted.
 """
 
+import io
 import os
 import re
+import tarfile
 from pathlib import Path
 
 import pytest
+
+from tests.e2e.host import busybox_tar
+
+from .evil import TOKEN, link, make_canary, state
 
 TESTS = Path(__file__).parents[1]
 
@@ -18,6 +24,7 @@ BIRTH_AND_JOIN = {
         "monitor/test_kernel.py::test_a_copy_of_the_interpreter_runs_and_cannot_be_overwritten",
     ],
     "CVE-2024-21626": [
+        "runtime/test_hostile.py::test_a_working_directory_outside_the_root_is_noticed",
         "runtime/test_hostile.py::test_working_directory_cannot_be_a_leaked_descriptor",
         "runtime/test_hostile.py::test_working_directory_of_exec_cannot_be_one_either",
         "runtime/test_hostile.py::test_created_container_holds_nothing_of_the_host",
@@ -29,7 +36,10 @@ BIRTH_AND_JOIN = {
     ],
     "CVE-2025-31133": ["runtime/test_hostile.py::test_masks_do_not_use_a_false_null_device"],
     "CVE-2025-52565": ["runtime/test_hostile.py::test_console_that_is_a_link"],
-    "CVE-2025-52881": ["runtime/test_hostile.py::test_proc_and_sys_must_be_directories"],
+    "CVE-2025-52881": [
+        "runtime/test_hostile.py::test_a_sysctl_that_leads_elsewhere_is_not_written",
+        "runtime/test_hostile.py::test_proc_and_sys_must_be_directories",
+    ],
     "CVE-2026-41579": [
         "runtime/test_hostile.py::test_dev_that_is_a_link",
         "runtime/test_hostile.py::test_dev_whose_entries_are_links",
@@ -53,18 +63,19 @@ BIRTH_AND_JOIN = {
         "engine_oci/test_options.py::test_inheritable_and_ambient_stay_empty",
     ],
     "CVE-2022-27649": ["security/test_isolation.py::test_capabilities_of_run_and_exec"],
+    "GHSA-c9cp": ["security/test_isolation.py::test_capabilities_of_run_and_exec"],
     "CVE-2016-8867": ["security/test_isolation.py::test_capabilities_of_run_and_exec"],
     "CVE-2018-10856": [
         "security/test_isolation.py::test_capabilities_of_run_and_exec",
         "runtime/test_container.py::test_capabilities_of_a_user_are_none",
     ],
     "CVE-2022-36109": [
-        "security/test_images.py::test_a_user_that_is_a_number_is_no_name",
+        "security/test_isolation.py::test_the_primary_group_is_among_the_supplementary_ones",
         "runtime/test_users.py::test_additional_groups",
     ],
-    "CVE-2022-2990": ["security/test_images.py::test_a_user_that_is_a_number_is_no_name"],
-    "CVE-2022-2995": ["security/test_images.py::test_a_user_that_is_a_number_is_no_name"],
-    "CVE-2023-25173": ["security/test_images.py::test_a_user_that_is_a_number_is_no_name"],
+    "CVE-2022-2990": ["security/test_isolation.py::test_the_primary_group_is_among_the_supplementary_ones"],
+    "CVE-2022-2995": ["security/test_isolation.py::test_the_primary_group_is_among_the_supplementary_ones"],
+    "CVE-2023-25173": ["security/test_isolation.py::test_the_primary_group_is_among_the_supplementary_ones"],
     "CVE-2016-3697": ["security/test_images.py::test_a_user_that_is_a_number_is_no_name"],
     "CVE-2026-46680": ["security/test_images.py::test_a_user_that_is_a_number_is_no_name"],
     "CVE-2024-40635": [
@@ -75,6 +86,8 @@ BIRTH_AND_JOIN = {
         "runtime/test_hostile.py::test_user_files_that_are_traps",
         "security/test_images.py::test_user_files_cost_little_whatever_they_are",
     ],
+    "GHSA-mjcv-p78q-w5fw": ["security/test_images.py::test_user_files_cost_little_whatever_they_are"],
+    "GHSA-72x6": ["security/test_images.py::test_user_files_cost_little_whatever_they_are"],
     "CVE-2024-9676": [
         "runtime/test_hostile.py::test_user_files_that_are_links_out",
         "security/test_images.py::test_user_files_cost_little_whatever_they_are",
@@ -90,8 +103,14 @@ BIRTH_AND_JOIN = {
         "runtime/test_hostile.py::test_sysctls_of_the_hosts_namespaces",
         "security/test_isolation.py::test_sysctls_of_the_host_cannot_be_named",
     ],
+    "GHSA-w2j5-3rcx-vx7x": [
+        "runtime/test_hostile.py::test_sysctls_of_the_hosts_namespaces",
+        "security/test_isolation.py::test_sysctls_of_the_host_cannot_be_named",
+    ],
     "CVE-2018-10892": ["security/test_isolation.py::test_masks_hold_for_those_who_join"],
     "CVE-2017-16539": ["security/test_isolation.py::test_masks_hold_for_those_who_join"],
+    "GHSA-6fw5": ["security/test_isolation.py::test_masks_hold_for_those_who_join"],
+    "GHSA-jq35": ["security/test_isolation.py::test_masks_hold_for_those_who_join"],
     "CVE-2015-3630": ["runtime/test_container.py::test_masked_and_read_only_paths"],
     "GHSA-g54h-m393-cpwq": ["cgroups/test_devices.py::test_a_list_is_an_allow_list_without_saying_so"],
     "CVE-2015-3627": ["security/test_images.py::test_links_where_the_engine_writes"],
@@ -133,7 +152,12 @@ FILES = {
     "CVE-2020-1726": ["security/test_cves.py::test_a_volume_with_data_keeps_it"],
     "CVE-2022-23648": ["security/test_images.py::test_volumes_of_an_image_take_nothing_from_the_host"],
     "CVE-2020-10696": ["files/test_hostile.py::test_reading_stays_inside"],
-    "CVE-2026-48749": ["images/test_load.py::test_links_between_members_are_names_not_paths"],
+    "CVE-2026-48749": [
+        "images/test_load.py::test_links_between_members_are_names_not_paths",
+        "security/test_cves.py::test_an_image_replaces_nothing_of_the_engines",
+    ],
+    "CVE-2026-48750": ["security/test_cves.py::test_an_image_replaces_nothing_of_the_engines"],
+    "CVE-2026-48752": ["security/test_cves.py::test_an_image_replaces_nothing_of_the_engines"],
     "CVE-2026-53489": ["security/test_cves.py::test_a_log_that_became_a_link_is_not_followed"],
     "CVE-2025-54293": ["security/test_cves.py::test_a_log_that_became_a_link_is_not_followed"],
 }
@@ -145,6 +169,8 @@ NOT_HERE = {
     "CVE-2022-4122": "no builder",
     "CVE-2022-4123": "no builder",
     "CVE-2025-9566": "no secrets",
+    "CVE-2026-63125": "no backups",
+    "CVE-2026-63343": "no backups",
 }
 
 
@@ -180,6 +206,38 @@ def test_a_volume_with_data_keeps_it(host, name):
     shown = host.out("run", "--rm", "-v", f"{name}:/www", "busybox", "sh", "-c", "cat /www/index.html; ls /www")
     host.docker("volume", "rm", name)
     assert shown == "mine\nindex.html"
+
+
+OWN_NAMES = (
+    *("config.json", "rootfs", "hostname", "hosts", "resolv.conf", "exit.json", "log", "json.log", "monitor.sock"),
+    *("upper", "work", "merged", "diff", "link", "lower", "checkpoints", "repositories", "manifest.json", "index.json"),
+)
+
+
+def test_an_image_replaces_nothing_of_the_engines(host, name, tmp_path):
+    """What an archive has under the names of the engine's own files is content like any other."""
+    canary = make_canary(tmp_path / "canary")
+    before = state(canary)
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for own in OWN_NAMES:
+            tar.addfile(link(own, str(canary / "file"))[0])
+    whole = busybox_tar()[:-1024].rstrip(b"\0")
+    whole += bytes(-len(whole) % 512) + data.getvalue()
+    image = name.lower()
+    host.docker("import", "-", image, input=whole, text=False)
+    try:
+        host.docker("run", "-d", "--name", name, "-h", "inside", image, "sh", "-c", "ls -1 /; sleep 1000")
+        host.wait_until(lambda: "json.log" in host.out("logs", name), "the log")
+        assert set(OWN_NAMES) <= set(host.out("logs", name).split())
+        assert TOKEN not in host.out("exec", name, "cat", "/etc/hostname", "/etc/hosts")
+        host.docker("commit", name, f"{image}:committed")
+        host.docker("cp", f"{name}:/config.json", str(tmp_path / "copied"))
+        assert (tmp_path / "copied").is_symlink()
+    finally:
+        host.docker("rm", "-f", name)
+        host.docker("rmi", image, f"{image}:committed", check=False)
+    assert state(canary) == before
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo"])

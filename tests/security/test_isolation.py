@@ -77,6 +77,18 @@ def test_exec_as_a_user_has_no_capabilities_and_privileged_exec_has_all(host, sl
     assert sets["Inh"] == sets["Amb"] == "0" * 16
 
 
+@pytest.mark.parametrize(("user", "groups"), [("1000:1234", ["1234"]), ("nobody", ["65534"]), ("0:7", ["7"])])
+def test_the_primary_group_is_among_the_supplementary_ones(host, name, user, groups):
+    """CVE-2022-36109 and its like: else a set-group-id program leaves the group, and what a file denies to it."""
+    host.docker("run", "-d", "--name", name, "-u", user, "busybox", "sleep", "1000")
+    for text in (
+        Path(f"/proc/{host.inspect(name)['State']['Pid']}/status").read_text(),
+        host.out("exec", name, *STATUS),
+        host.out("exec", "-u", user, name, *STATUS),
+    ):
+        assert re.search(r"^Groups:(.*)$", text, re.MULTILINE)[1].split() == groups
+
+
 def test_every_process_is_in_the_containers_cgroup(host, name):
     """CVE-2023-6476, CVE-2025-47291: those that join as well, from their first moment."""
     host.docker("run", "-d", "--name", name, "--pids-limit", "64", "busybox", "sleep", "1000")
@@ -87,9 +99,20 @@ def test_every_process_is_in_the_containers_cgroup(host, name):
     assert ours
 
 
+# Each of these has told, or changed, something of the host somewhere once.
+MASKED = {
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+}  # fmt: skip
+READ_ONLY = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+
+
 def test_masks_hold_for_those_who_join(host, sleeping):
     """CVE-2018-10892, CVE-2017-16539 and the like."""
     masked = host.inspect(sleeping)["HostConfig"]["MaskedPaths"]
+    assert set(masked) >= MASKED
+    assert set(host.inspect(sleeping)["HostConfig"]["ReadonlyPaths"]) >= READ_ONLY
     script = 'for p in "$@"; do if [ -d $p ]; then ls -A $p; elif [ -e $p ]; then head -c 1 $p; fi; done; echo end'
     assert host.out("exec", sleeping, "sh", "-c", script, "sh", *masked) == "end"
     paths = ("/proc/sys/kernel/domainname", "/proc/sysrq-trigger", "/proc/irq/default_smp_affinity")

@@ -309,7 +309,9 @@ async def _pause(engine: "Engine", ref: str, action: str) -> None:
             raise Internal(f"container {entry.id} has no monitor")
         try:
             await (freeze if action == "pause" else thaw)(engine, entry, entry.monitor)
-        except (WherryError, ConnectionError) as error:
+        except (Conflict, ConnectionError) as error:
+            raise Conflict(f"container {entry.id} is not running") from error
+        except WherryError as error:
             raise Internal(f"cannot {action} container {entry.id}: {error}") from error
         entry.record.state.status = status
         engine.save_or_later(entry)

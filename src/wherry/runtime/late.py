@@ -20,6 +20,7 @@ PATIENCE_S = 20.0
 NUDGE_S = 0.05
 """How often to look after one that does not."""
 
+_PF_EXITING = 4  # include/linux/sched.h
 _HOOK_PATIENCE_S = 120.0  # for a hook without a timeout
 _SYS_ADMIN, _SYS_NICE, _SYS_PTRACE = (caps.mask((f"CAP_SYS_{name}",)) for name in ("ADMIN", "NICE", "PTRACE"))
 
@@ -61,10 +62,23 @@ def own_child(pid: int, parents: tuple[int, ...]) -> int:
 
 
 def parent_of(pid: int) -> int:
-    """The parent's pid, proc_pid_stat(5)."""
+    """The parent's pid."""
+    return int(_stat(pid)[1])
+
+
+def is_ending(pid: int) -> bool:
+    """Whether a process, reaped or not, has ended or is about to: it gives its namespaces up before it is a zombie."""
+    try:
+        return bool(int(_stat(pid)[6]) & _PF_EXITING)
+    except (OSError, IndexError):
+        return True
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields from the state on, proc_pid_stat(5)."""
     fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return int(os.read(fd, 4096).rpartition(b") ")[2].split()[1])
+        return os.read(fd, 4096).rpartition(b") ")[2].split()
     finally:
         os.close(fd)
 

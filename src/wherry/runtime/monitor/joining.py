@@ -25,7 +25,7 @@ class Wanted(NamedTuple):
 
 class Joining:
     """One exec under way. `on_run(joining, process, warnings)` is called when the program runs and returns the answer
-    to the request; `on_end(joining)` when it is no more under way, either way."""
+    to the request; `on_end(joining)` when it is no more under way, either way. `on_failure` may know why it failed."""
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class Joining:
         wanted: Wanted,
         on_run: Callable[["Joining", Process, list[str]], dict[str, Any]],
         on_end: Callable[["Joining"], None],
+        on_failure: Callable[[StartError], StartError],
     ) -> None:
         self.wanted = wanted
         self.answer = Later()
@@ -43,6 +44,7 @@ class Joining:
         self._joiner = joiner
         self._on_run = on_run
         self._on_end = on_end
+        self._on_failure = on_failure
         poller.watch(joiner.fileno(), POLLIN, self._ready)
         self._limit = poller.after(late.PATIENCE_S, lambda: self.fail(StartError("Internal", late.too_late())))
         self._nudges = poller.after(late.NUDGE_S, self._nudge)
@@ -74,7 +76,7 @@ class Joining:
             if not self._joiner.look():
                 return False
         except StartError as error:
-            self.fail(error)
+            self.fail(self._on_failure(error))
         else:
             self._runs()
         return True

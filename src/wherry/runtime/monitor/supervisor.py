@@ -35,6 +35,7 @@ from wherry.linux import tty
 from wherry.linux.pidfd import pidfd_send_signal
 from wherry.runtime.cgroups import Cgroup, open_cgroup
 from wherry.runtime.failure import StartError, words
+from wherry.runtime.late import is_ending
 from wherry.runtime.lifecycle import Process, Stdio
 from wherry.runtime.logs.base import Writer
 from wherry.runtime.logs.drivers import open_writer
@@ -240,9 +241,14 @@ class Supervisor:
             raise
         finally:
             order.pipes.close_child()
-        joining = Joining(self._poller, joiner, wanted, self._exec_runs, self._joining.remove)
+        joining = Joining(self._poller, joiner, wanted, self._exec_runs, self._joining.remove, self._why)
         self._joining.append(joining)
         return joining.answer
+
+    def _why(self, error: StartError) -> StartError:
+        """What kept an exec from running: the end of the container, if it is that."""
+        ended = self._job.ended or is_ending(self._job.pid)
+        return StartError("Conflict", f"container {self._id} is not running") if ended else error
 
     def _exec_runs(self, joining: Joining, process: Process, warnings: list[str]) -> dict[str, Any]:
         wanted = joining.wanted
