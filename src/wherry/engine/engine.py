@@ -22,6 +22,7 @@ from wherry.engine.events import EventBus
 from wherry.engine.exec_store import ExecStore
 from wherry.engine.model import Container
 from wherry.engine.oci import cgroup_path
+from wherry.engine.volume_mounts import VolumeMounts
 from wherry.engine.volumes import VolumeStore
 from wherry.images import store as image_tables
 from wherry.images.store import ImageStore
@@ -63,6 +64,7 @@ class Engine:
         self.events = EventBus()
         self.containers = ContainerStore(db)
         self.volumes = VolumeStore(db, paths)
+        self.volume_mounts = VolumeMounts()
         self.execs = ExecStore(paths)
         self.boot_id = restore.read_boot_id()
         self.host = specs.host_facts(config.seccomp_profile)

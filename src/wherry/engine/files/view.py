@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from wherry.engine.containers import Entry
 from wherry.engine.defaults import OVERLAY_OPTIONS
 from wherry.engine.files.paths import Found
-from wherry.engine.model import Container
+from wherry.engine.model import Container, MountPoint
+from wherry.engine.mounts import open_source
 from wherry.engine.proctree import is_of
 from wherry.engine.storage import is_stacked
-from wherry.errors import Internal
+from wherry.errors import Internal, NotFound
 from wherry.failpoint import hit
 from wherry.linux import mounts as m
 from wherry.linux.openat import create_in_root, mkdir_in_root
@@ -158,13 +159,14 @@ class _Point(NamedTuple):
     source: str
     destination: str
     writable: bool
+    point: MountPoint | None = None
 
 
 def _points(record: Container) -> list[_Point]:
     """What is mounted, outer ones first."""
     tmpfs = {posixpath.normpath(path) for path in record.host_config.Tmpfs or {}}
     points = [
-        _Point(point.Source, posixpath.normpath(point.Destination), point.RW)
+        _Point(point.Source, posixpath.normpath(point.Destination), point.RW, point)
         for point in record.mounts
         if point.Type != "tmpfs" and point.Source
     ]
@@ -183,8 +185,8 @@ def _mount(root: int, point: _Point, mounted: list[int]) -> None:
     """Mount one thing in the tree. A source that is not there (a file of a container that never ran, a bind whose
     source will be made by the start) is left out."""
     try:
-        source = os.open(point.source, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
+        source = open_source(point.point) if point.point else os.open(point.source, os.O_PATH | os.O_CLOEXEC)
+    except (FileNotFoundError, NotFound):
         return
     try:
         is_directory = stat.S_ISDIR(os.fstat(source).st_mode)
