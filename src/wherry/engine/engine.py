@@ -27,7 +27,6 @@ from wherry.engine.volumes import VolumeStore
 from wherry.images import store as image_tables
 from wherry.images.store import ImageStore
 from wherry.network import service as network_tables
-from wherry.network.model import NetworkOptions
 from wherry.network.service import NetworkService
 from wherry.runtime.cgroups import features, host_hierarchies
 from wherry.runtime.client import Monitor, Spawner
@@ -120,7 +119,7 @@ class Engine:
             engine.id = engine._identity()
             driver = storage.choose_driver(engine)
             engine.images = ImageStore(db, paths, driver)
-            engine.network = NetworkService(db, paths, engine._network_options())
+            engine.network = NetworkService(db, paths, config.network_options())
             await engine._start_parts()
             storage.report_unusable(engine)
             for text in [*host_limits.missing(engine.limits), *engine.network.warnings]:
@@ -308,23 +307,6 @@ class Engine:
         made = str(uuid.uuid4())
         self.db.execute("INSERT INTO engine VALUES ('id', ?)", (made,))
         return made
-
-    def _network_options(self) -> NetworkOptions:
-        config = self.config
-        return NetworkOptions(
-            bridge=config.bridge,
-            bip=config.bip,
-            fixed_cidr=config.fixed_cidr,
-            default_address_pools=tuple(
-                (str(pool["base"]), int(str(pool["size"]))) for pool in config.default_address_pools
-            ),
-            mtu=config.mtu,
-            icc=config.icc,
-            ip=config.ip,
-            ip_forward=config.ip_forward,
-            ip_masq=config.ip_masq,
-            iptables=config.iptables,
-        )
 
 
 def _log_failure(task: "asyncio.Task[None]") -> None:

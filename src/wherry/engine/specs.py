@@ -121,13 +121,14 @@ def host_facts(seccomp_profile: str) -> HostFacts:
         caps.names(caps.bounding()),
         uname.machine,
         kernel_version(uname.release),
-        _profile_text(seccomp_profile),
+        profile_text(seccomp_profile),
         _apparmor_profiles(),
         os.path.exists("/sys/fs/selinux/enforce"),
     )
 
 
-def _profile_text(option: str) -> str:
+def profile_text(option: str) -> str:
+    """The seccomp profile that the daemon's option names. Raises InvalidArgument when it can't be read."""
     if option in ("", "builtin", "unconfined"):
         return option
     try:
