@@ -200,6 +200,8 @@ async def test_a_volume_that_is_another_directory(lab: Lab) -> None:
         assert await d.finish(ref) == 0
         assert await d.output(ref) == "theirs\nrefused\n"
         await d.until(lambda: not mounted(str(data(d, "bound"))))
+        assert (await stat_path(d.engine, ref, "/a/deep/f")).size == 7, "mounted for those who look"
+        await d.until(lambda: not mounted(str(data(d, "bound"))))
         keeps = await d.run("sleep", "1000", Binds=["bound:/a"])
         assert (await d.exec(keeps, "cat", "/a/new"))[1] == "x\n"
         pid = d.entry(keeps).record.state.pid

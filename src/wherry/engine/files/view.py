@@ -13,10 +13,11 @@ No device can be opened in a view (nodev), no program run.
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from wherry.engine import volume_mounts
 from wherry.engine.containers import Entry
 from wherry.engine.defaults import OVERLAY_OPTIONS
 from wherry.engine.files.paths import Found
@@ -45,8 +46,10 @@ _NO_DEVICES = m.ATTR_NODEV | m.ATTR_NOSUID | m.ATTR_NOEXEC
 class View:
     """`root` is the descriptor to resolve paths from, `mounted` those of what is mounted below."""
 
-    def __init__(self, mounts: PrivateMounts, mounted: list[int]) -> None:
+    def __init__(self, mounts: PrivateMounts, mounted: list[int], let_go: Callable[[], None] = lambda: None) -> None:
+        """`let_go` is called when all of it is unmounted."""
         self._held = [mounts.root, mounts.namespace, *mounted]
+        self._let_go = let_go
         self.root = mounts.root
         self.mounted = mounted
 
@@ -59,6 +62,8 @@ class View:
         """Unmount everything; idempotent."""
         while self._held:
             os.close(self._held.pop())
+        let_go, self._let_go = self._let_go, lambda: None
+        let_go()
 
     def __del__(self) -> None:
         self.close()  # the client went away before anybody came to use it
@@ -75,6 +80,7 @@ def open_view(engine: "Engine", entry: Entry, *, write: bool = False, mounts: bo
     user's mounts, not the bare root. Raises `Internal` when it can't be made."""
     record = entry.record
     mounted: list[int] = []
+    let_go = volume_mounts.borrow(engine, record) if mounts else lambda: None
     try:
         with _pidfd(entry) as pidfd:
 
@@ -82,11 +88,14 @@ def open_view(engine: "Engine", entry: Entry, *, write: bool = False, mounts: bo
                 root = os.dup(target) if pidfd is not None else _root(engine.paths, record, target, write)
                 return _furnish(root, record, mounted if mounts else None)
 
-            return View(private_mounts(os.fspath(engine.paths.exec_root), build, pidfd), mounted)
-    except OSError as error:
+            return View(private_mounts(os.fspath(engine.paths.exec_root), build, pidfd), mounted, let_go)
+    except BaseException as error:
         for fd in mounted:
             os.close(fd)
-        raise Internal(f"cannot open the file system of container {record.id}: {error}") from error
+        let_go()
+        if isinstance(error, OSError):
+            raise Internal(f"cannot open the file system of container {record.id}: {error}") from error
+        raise
 
 
 @contextmanager
