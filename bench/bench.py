@@ -11,14 +11,16 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from harness import API, Wherryd, alternate, matching, median, pss_kib
+from harness import API, Wherryd, alternate, in_parallel, matching, median, processor_s, pss_kib
 
 from wherry.runtime.client import Spawner
 
 IMAGE = "wherry-bench-busybox"
 LOG_MB, STREAM_MB, COPY_FILES = 100, 500, 10_000
+CONTAINERS, CLIENTS, IDLE_S = 100, 8, 20
 Rows = list[dict[str, object]]
 
 
@@ -247,6 +249,60 @@ class Bench:
 
         return alternate({"docker": job(self.docker), "wherry": job(self.wherryd.host)}, min(self.n, 3))
 
+    def churn(self) -> None:
+        """Many clients at a time: containers a second."""
+        hosts = {"docker": self.docker, "wherry": self.wherryd.host}
+        words = ("run", "--rm", "--net", "none", IMAGE, "true")
+        for what, bar, job in (
+            (
+                "create + start + wait + remove, raw API",
+                6.0,
+                lambda host: api_cycle(host.removeprefix("unix://"), "none"),
+            ),
+            ("`docker run --rm`, docker CLI on both", 3.0, lambda host: lambda: sh("docker", "-H", host, *words)),
+        ):
+            rates: dict[str, list[float]] = {name: [] for name in hosts}
+            for i in range(min(self.n, 3)):
+                for name in sorted(hosts, reverse=bool(i % 2)):
+                    rates[name].append(in_parallel(partial(job, hosts[name]), CONTAINERS, CLIENTS))
+            what = f"{CONTAINERS} × {what}, {CLIENTS} clients, net none"
+            self.row(what, median(rates["docker"]), median(rates["wherry"]), "/s", bar)
+
+    def many(self) -> None:
+        """With many containers running: the list, what they cost while nothing happens, and a restart."""
+        names = [f"bench-many-{i}" for i in range(CONTAINERS)]
+        hosts = {"docker": self.docker, "wherry": self.wherryd.host}
+        for host in hosts.values():
+            for name in names:
+                sh("docker", "-H", host, "run", "-d", "--net", "none", "--name", name, IMAGE, "sleep", "100000")
+        try:
+            self.pair(
+                f"`docker ps` with {CONTAINERS} running",
+                lambda: sh("docker", "-H", self.docker, "ps"),
+                lambda: sh("docker", "-H", self.wherryd.host, "ps"),
+                1.0,
+            )
+            self.idle()
+            starts = []
+            for _ in range(3):
+                self.wherryd.stop()
+                starts.append(self.wherryd.start())
+                found = json.loads(API(self.wherryd.socket).call("GET", "/v1.41/containers/json")[1])
+                assert len(found) == CONTAINERS
+            self.row(f"daemon restart that finds {CONTAINERS} containers", None, median(starts), "s", 2.0)
+        finally:
+            for host in hosts.values():
+                sh("docker", "-H", host, "rm", "-f", *names)
+
+    def idle(self) -> None:
+        """The processor time of all engine processes, in percent of one core."""
+        time.sleep(3)
+        pids = {"docker": matching(self.pattern), "wherry": self.wherryd.pids()}
+        before = {name: processor_s(found) for name, found in pids.items()}
+        time.sleep(IDLE_S)
+        used = {name: (processor_s(found) - before[name]) * 100 / IDLE_S for name, found in pids.items()}
+        self.row(f"idle processor time with {CONTAINERS} containers", used["docker"], used["wherry"], "%", 1.0)
+
     def density(self) -> None:
         count = 100
         figures: dict[str, tuple[float, float]] = {}
@@ -322,6 +378,8 @@ def main() -> None:
             "copies",
             "daemon",
             "density",
+            "churn",
+            "many",
             "oci",
         ):
             if re.search(options.only, name):

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -91,6 +92,31 @@ def pss_kib(pids: list[int]) -> int:
         match = re.search(rb"^Pss:\s+(\d+)", read(f"/proc/{pid}/smaps_rollup"), re.M)
         total += int(match[1]) if match else 0
     return total
+
+
+def processor_s(pids: list[int]) -> float:
+    """The processor time these processes have used so far, user and system (proc_pid_stat(5))."""
+    ticks = 0
+    for pid in pids:
+        fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+        ticks += int(fields[11]) + int(fields[12]) if fields else 0
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def in_parallel(job: Callable[[], Callable[[], object]], count: int, clients: int) -> float:
+    """Do what `job()` gives each client `count` times in all; jobs per second."""
+    left = iter(range(count))
+
+    def work() -> None:
+        once = job()
+        for _ in left:  # one number for whoever comes: the iterator is the queue
+            once()
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        for done in [pool.submit(work) for _ in range(clients)]:
+            done.result()
+    return count / (time.perf_counter() - began)
 
 
 def matching(pattern: str) -> list[int]:

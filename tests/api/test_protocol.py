@@ -8,6 +8,7 @@ import pytest
 from tests.api.fake import ID, container
 from wherry import errors
 from wherry.api import decode
+from wherry.api.mediatype import check_json
 from wherry.engine.create import CreateResult
 from wherry.errors import InvalidArgument
 
@@ -293,6 +294,11 @@ def test_content_types_are_read_as_go_reads_them(call, given, problem):
     assert call("POST", "/containers/create", {}, Content_Type=given).json == {"message": problem}
     for good in ("APPLICATION/JSON", "application/json;", 'application/json; charset="utf-8"; x=y'):
         assert call("POST", "/containers/create", {}, Content_Type=good).json["message"].startswith("config cannot be")
+
+
+def test_a_content_type_of_many_parameters_is_read_once():
+    """Read anew for each, this would take hours."""
+    check_json("application/json" + "".join(f"; p{number}=x" for number in range(1_000_000)) + " ;" * 1_000_000)
 
 
 def test_other_bodies_name_their_types(call, monkeypatch):

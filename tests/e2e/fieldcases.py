@@ -420,12 +420,19 @@ CASES: dict[str, list[Case]] = {
     ],
     "Mount.VolumeOptions.DriverConfig.Options": [
         refused(
-            mount(Type="volume", VolumeOptions={"DriverConfig": {"Options": {"x": "y"}}}), "not supported",
-            501,
+            mount(Type="volume", VolumeOptions={"DriverConfig": {"Options": {"x": "y"}}}), 'invalid option: "x"',
+        ),
+        inside(
+            mount(Type="volume", VolumeOptions={
+                "DriverConfig": {"Options": {"type": "tmpfs", "device": "tmpfs", "o": "uid=42"}}
+            }),
+            "stat -c %u /m", "^42$",
         ),
     ],
     "Mount.VolumeOptions.Subpath": [
-        refused(mount(Type="volume", VolumeOptions={"Subpath": "x"}), "subpaths of volumes are not supported", 501),
+        refused(
+            mount(Type="volume", VolumeOptions={"Subpath": "../x"}), "subpath must be a relative path within the volume"
+        ),
     ],
     "Mount.ImageOptions.Subpath": [
         refused(mount(Type="image", ImageOptions={"Subpath": "x"}), "mounts of type image are not supported", 501),

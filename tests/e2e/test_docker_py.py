@@ -134,3 +134,94 @@ def test_files(client, running):
         assert archive.extractfile("note").read() == b"hello"
     assert (stat["name"], stat["size"]) == ("note", 5)
     assert {"Path": "/tmp/note", "Kind": 1} in running.diff()
+
+
+def members(stream) -> dict[str, bytes]:
+    """The regular files of an archive."""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+        return {entry.name: archive.extractfile(entry).read() for entry in archive if entry.isreg()}
+
+
+def test_export_and_commit(client, running):
+    assert running.exec_run(["sh", "-c", "echo mine > /root/note; rm /www/index.html"]).exit_code == 0
+    exported = members(running.export())
+    assert exported["root/note"] == b"mine\n"
+    assert "www/index.html" not in exported
+    image = running.commit(
+        "py-made", "v1", message="by hand", author="me", changes="ENV A=b", conf={"Labels": {"l": "x"}}
+    )
+    try:
+        assert image.tags == ["py-made:v1"]
+        assert (image.attrs["Author"], image.attrs["Comment"], image.labels["l"]) == ("me", "by hand", "x")
+        assert image.history()[0]["Comment"] == "by hand"
+        seen = client.containers.run("py-made:v1", ["sh", "-c", "cat /root/note; echo $A; ls /www"], remove=True)
+        assert seen == b"mine\nb\n"
+    finally:
+        client.images.remove("py-made:v1")
+
+
+def test_archives_of_directories(client, running):
+    running.exec_run(
+        ["sh", "-c", "mkdir -p /tmp/d/sub; echo one > /tmp/d/f; echo two > /tmp/d/sub/g; ln -s f /tmp/d/l"]
+    )
+    stream, stat = running.get_archive("/tmp/d", chunk_size=512)
+    assert members(stream) == {"d/f": b"one\n", "d/sub/g": b"two\n"}
+    assert stat["mode"] & 1 << 31, "a directory, as Go has it"
+    running.stop(timeout=0)
+    stream, stat = running.get_archive("/tmp/d/l")
+    assert stat["linkTarget"] == "/tmp/d/f"
+    with pytest.raises(docker.errors.NotFound):
+        running.get_archive("/tmp/nothing")
+    with pytest.raises(docker.errors.NotFound):
+        running.put_archive("/nowhere", b"\0" * 1024)
+
+
+def test_stats(client, running):
+    once = running.stats(stream=False)
+    assert once["id"] == running.id
+    assert once["cpu_stats"]["cpu_usage"]["total_usage"] > 0
+    assert once["precpu_stats"]["system_cpu_usage"] > 0
+    flowing = running.stats(decode=True)
+    first, second = next(flowing), next(flowing)
+    flowing.close()
+    assert second["precpu_stats"]["cpu_usage"] == first["cpu_stats"]["cpu_usage"]
+    assert second["read"] > first["read"]
+    running.stop(timeout=0)
+    assert running.stats(stream=False)["memory_stats"] == {}
+
+
+def test_prune(client):
+    """Only what has the label goes: others have their things here."""
+    ours = {"label": "py=prune"}
+    labels = {"labels": {"py": "prune"}}
+    client.volumes.create("py-volume", **labels)
+    kept = client.volumes.create("py-kept", **labels)
+    gone = client.containers.create("busybox", "true", **labels)
+    user = client.containers.run("busybox", "sleep 1000", detach=True, volumes=["py-kept:/x"], **labels)
+    try:
+        assert client.containers.prune(ours) == {"ContainersDeleted": [gone.id], "SpaceReclaimed": 0}
+        assert client.containers.prune(ours) == {"ContainersDeleted": None, "SpaceReclaimed": 0}
+        assert client.volumes.prune({**ours, "all": True})["VolumesDeleted"] == ["py-volume"]
+        assert client.images.prune({"dangling": True, **ours}) == {"ImagesDeleted": None, "SpaceReclaimed": 0}
+        assert client.networks.prune(ours)["NetworksDeleted"] is None
+    finally:
+        user.remove(force=True)
+        kept.remove()
+
+
+def test_volumes_with_options(client):
+    volume = client.volumes.create("py-memory", driver_opts={"type": "tmpfs", "device": "tmpfs", "o": "size=1m,uid=42"})
+    try:
+        assert volume.attrs["Options"] == {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,uid=42"}
+        part = docker.types.Mount("/part", "py-filled", type="volume")
+        part["VolumeOptions"] = {"Subpath": "index.html"}
+        client.containers.create("busybox", "true", name="py-fills", volumes=["py-filled:/www"])
+        command = ["sh", "-c", "stat -c %u /x; cat /part"]
+        seen = client.containers.run("busybox", command, volumes=["py-memory:/x"], mounts=[part], remove=True)
+        assert seen == b"42\nhello from inside\n"
+        with pytest.raises(docker.errors.APIError, match='create py-bad: invalid option: "foo"'):
+            client.volumes.create("py-bad", driver_opts={"foo": "bar"})
+    finally:
+        client.containers.get("py-fills").remove()
+        client.volumes.get("py-filled").remove()
+        volume.remove()

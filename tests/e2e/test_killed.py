@@ -54,8 +54,11 @@ def crashing():
     host.close()
 
 
+VOLUMES = ("-v", "/anonymous", "-v", "memory:/memory", "-v", "filled:/www")
+PART = ("--mount", "type=volume,src=filled,dst=/page,volume-subpath=index.html")
 STEPS = (
-    ("create", "--name", "first", "-p", "8080:80", "-v", "/anonymous", "busybox", "sleep", "1000"),
+    ("volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "memory"),
+    ("create", "--name", "first", "-p", "8080:80", *VOLUMES, *PART, "busybox", "sleep", "1000"),
     ("rename", "first", "victim"),
     ("cp", "victim:/etc/passwd", "-"),
     ("start", "victim"),
@@ -116,7 +119,7 @@ def is_clean(host: Host) -> None:
         if is_whole(host, name):
             host.docker("rm", "-f", "-v", name)
     host.docker("rmi", "half", check=False)
-    host.docker("volume", "rm", "-f", "kept")
+    host.docker("volume", "rm", "-f", "kept", "memory", "filled")
     host.docker("run", "--rm", "--name", "victim", "-p", "8080:80", "busybox", "true")
     host.wait_until(lambda: not host.leaks(), f"the end of {host.leaks()}")
     assert host.out("volume", "ls", "-q") == ""

@@ -32,6 +32,7 @@ REFUSED = {
     "error calling index: index out of range: 9",
 }
 OPTIONS = ("-l", "x=y", "-e", "A=b", "--log-opt", "labels=x", "--log-opt", "env=A")
+SLOW = "a" * 200
 
 
 def details(host, name):
@@ -104,3 +105,40 @@ def test_refused_as_docker_does(host, name, template):
     prefix = "failed to create task for container: failed to initialize logging driver: template: log-tag"
     assert refused.returncode == 125
     assert prefix + REFUSED[template] + "\n" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("pattern", "chosen"),
+    [
+        ("^x", {"xa": "1", "xb": "2"}),
+        ("(?i)^XB$", {"xb": "2"}),
+        (r"\Qx\E[[:lower:]]\z", {"xa": "1", "xb": "2"}),
+        ("(a+)+$", {"xa": "1", SLOW: "3"}),  # exponential for who backtracks, when a name ends otherwise
+        ("(.*)*(.*)*(.*)*(.*)*!$", {}),
+    ],
+)
+def test_expressions(host, name, pattern, chosen):
+    labels = ("-l", "xa=1", "-l", "xb=2", "-l", f"{SLOW}=3", "-l", f"{SLOW}b=4")
+    host.docker("run", "--name", name, *labels, "--log-opt", f"labels-regex={pattern}", "busybox", "echo", "hi")
+    assert details(host, name) == chosen
+
+
+REFUSED_EXPRESSIONS = {
+    "(a": "missing closing ): `(a`",
+    "[a": "missing closing ]: `[a`",
+    "*": "missing argument to repetition operator: `*`",
+    "a**": "invalid nested repetition operator: `**`",
+    "a{1001}": "invalid repeat count: `{1001}`",
+    "(?=a)": "invalid or unsupported Perl syntax: `(?=`",
+    r"\8": r"invalid escape sequence: `\8`",
+    "[b-a]": "invalid character class range: `b-a`",
+    "a)": "unexpected ): `a)`",
+}
+
+
+@pytest.mark.parametrize("pattern", REFUSED_EXPRESSIONS)
+def test_expressions_nobody_can_read(host, name, pattern):
+    options = ("--log-opt", f"env-regex={pattern}", "-e", "a=b")
+    result = host.docker("run", "--name", name, *options, "busybox", "true", check=False)
+    assert result.returncode == 125
+    assert f"error parsing regexp: {REFUSED_EXPRESSIONS[pattern]}\n" in result.stderr + "\n"

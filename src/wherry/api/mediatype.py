@@ -27,18 +27,19 @@ def _problem(kind: str, given: str) -> str:
         if "/" in match[0]:
             return "unexpected content after media subtype"
         return "expected token after slash" if kind[match.end()] == "/" else "expected slash after first token"
-    return _parameters_problem(given[given.find(";") :] if ";" in given else "")
+    return _parameters_problem(given, given.find(";")) if ";" in given else ""
 
 
-def _parameters_problem(rest: str) -> str:
+def _parameters_problem(text: str, at: int) -> str:
     seen: set[str] = set()
-    while rest.strip(" \t;"):
-        match = _PARAMETER.match(rest)
+    end = len(text.rstrip(" \t;"))
+    while at < end:
+        match = _PARAMETER.match(text, at)
         if match is None:
             return "invalid media parameter"
         name = match[1].lower()
         if name in seen:
             return "duplicate parameter name"
         seen.add(name)
-        rest = rest[match.end() :]
+        at = match.end()
     return ""

@@ -4,15 +4,10 @@ import json
 import os
 from typing import Any
 
+from wherry.daemon.check import check
 from wherry.daemon.options import ACTIONS, BOOL, BY_KEY, BYTES, OPTIONS, POOLS, RUNTIMES, ULIMITS, Option, parse_bytes
-from wherry.engine import log_drivers, transfers
-from wherry.engine.runtimes import OWN, RESERVED
-from wherry.engine.storage import LAYERS_OPTION
-from wherry.engine.validate import is_address
 from wherry.errors import InvalidArgument
 from wherry.hostimage import elf
-from wherry.images.snapshots.choice import DRIVERS as STORAGE_DRIVERS
-from wherry.images.snapshots.choice import FORMS
 
 DEFAULT_FILE = "/etc/wherry/daemon.json"
 
@@ -41,8 +36,9 @@ def load(flags: dict[str, Any], actions: dict[str, str]) -> DaemonConfig:
     except InvalidArgument as error:
         raise InvalidArgument(f"unable to configure the daemon with file {path}: {error}") from None
     values = {option.key: option.default for option in OPTIONS} | from_file | flags
-    _check(values)
-    return DaemonConfig(values, set(from_file) | set(flags), flags, path)
+    config = DaemonConfig(values, set(from_file) | set(flags), flags, path)
+    check(config)
+    return config
 
 
 def reload(config: DaemonConfig) -> tuple[DaemonConfig, list[str]]:
@@ -151,57 +147,6 @@ def _refuse_both(flags: dict[str, Any], from_file: dict[str, Any]) -> None:
         raise InvalidArgument(
             f"the following directives are specified both as a flag and in the configuration file: {', '.join(both)}"
         )
-
-
-def _check(values: dict[str, Any]) -> None:
-    if values["log-level"] not in ("debug", "info", "warn", "error", "fatal"):
-        raise InvalidArgument(f"invalid logging level: {values['log-level']}")
-    if values["log-format"] not in ("text", "json"):
-        raise InvalidArgument(f"invalid log format: {values['log-format']}")
-    if values["storage-driver"] not in ("", *STORAGE_DRIVERS):
-        known = ", ".join(STORAGE_DRIVERS)
-        raise InvalidArgument(f"unknown storage driver {values['storage-driver']!r}: there are {known}")
-    for text in values["storage-opts"]:
-        _check_storage_opt(text, values["storage-driver"])
-    if values["bridge"] and values["bip"]:
-        raise InvalidArgument("you specified -b & --bip, mutually exclusive options. Please specify only one")
-    if values["init-path"]:
-        _check_init(values["init-path"])
-    if not values["live-restore"]:
-        raise InvalidArgument("live-restore can't be turned off: containers do not depend on the daemon here")
-    if values["mtu"] < 0 or values["shutdown-timeout"] < 0:
-        raise InvalidArgument("mtu and shutdown-timeout can't be negative")
-    if not values["hosts"]:
-        raise InvalidArgument("no socket to listen on: give --host, or hosts in the configuration file")
-    for name in RESERVED & set(values["runtimes"]):
-        raise InvalidArgument(f"runtime name '{name}' is reserved")
-    if values["default-runtime"] not in (*OWN, *values["runtimes"]):
-        raise InvalidArgument(f"specified default runtime '{values['default-runtime']}' does not exist")
-    for address in [values["ip"], *values["dns"]]:
-        if not is_address(address):
-            raise InvalidArgument(f"{address} is not an ip address")
-    for label in values["labels"]:
-        if "=" not in label:
-            raise InvalidArgument(f"bad attribute format: {label}")
-    transfers.check(values)
-    log_drivers.check(values["log-driver"], values["log-opts"])
-
-
-def _check_storage_opt(text: str, driver: str) -> None:
-    key, _, value = text.partition("=")
-    if key != LAYERS_OPTION or driver == "vfs":
-        raise InvalidArgument(f"{driver or 'overlay2'}: unknown option {key}")
-    if value not in FORMS:
-        raise InvalidArgument(f"storage option {key}={value}: there are {', '.join(FORMS)}")
-
-
-def _check_init(path: str) -> None:
-    if not os.path.isfile(path):
-        raise InvalidArgument(f"--init-path {path}: no such file")
-    if not os.access(path, os.X_OK):
-        raise InvalidArgument(f"--init-path {path}: not executable")
-    if elf.read(path) is None:
-        raise InvalidArgument(f"--init-path {path}: not an ELF program")
 
 
 def init_warning(path: str) -> str:

@@ -6,11 +6,13 @@ import os
 import socket
 import stat
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from wherry.daemon.config import DaemonConfig
 from wherry.errors import Conflict, InvalidArgument
+
+if TYPE_CHECKING:
+    from wherry.daemon.config import DaemonConfig
 
 _FIRST_PASSED_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
@@ -24,7 +26,7 @@ class Listener(NamedTuple):
     path: str | None = None
 
 
-def open_listeners(config: DaemonConfig) -> list[Listener]:
+def open_listeners(config: "DaemonConfig") -> list[Listener]:
     """Open every socket that `hosts` names; all or none.
 
     Raises `InvalidArgument` for an address that can't be, and `Conflict` when somebody already listens there.
@@ -50,23 +52,42 @@ def close_listeners(listeners: list[Listener]) -> None:
                 pass
 
 
-def _open(host: str, config: DaemonConfig) -> list[Listener]:
+def check_host(host: str, config: "DaemonConfig") -> bool:
+    """Whether TLS is spoken there. Raises `InvalidArgument` for an address that can't be, without opening it."""
+    scheme, rest = _split(host)
+    if scheme == "unix":
+        _socket_file(rest, config["group"])
+    return scheme == "tcp" and _tcp_address(rest, config).tls
+
+
+def _open(host: str, config: "DaemonConfig") -> list[Listener]:
+    scheme, rest = _split(host)
+    if scheme == "unix":
+        return [_unix(*_socket_file(rest, config["group"]))]
+    if scheme == "tcp":
+        return [_tcp(_tcp_address(rest, config))]
+    return _passed(rest)
+
+
+def _split(host: str) -> tuple[str, str]:
+    """(scheme, rest) of an address."""
     scheme, separator, rest = host.partition("://")
     if not separator:
-        scheme, rest = ("tcp", host) if ":" in host else ("unix", host)
-    if scheme == "unix":
-        return [_unix(rest or "/run/wherry.sock", config["group"])]
-    if scheme == "tcp":
-        return [_tcp(rest, config)]
-    if scheme == "fd":
-        return _passed(rest)
-    raise InvalidArgument(f"invalid host '{host}': use unix://PATH, tcp://ADDRESS:PORT or fd://")
+        return ("tcp", host) if ":" in host else ("unix", host)
+    if scheme not in ("unix", "tcp", "fd"):
+        raise InvalidArgument(f"invalid host '{host}': use unix://PATH, tcp://ADDRESS:PORT or fd://")
+    return scheme, rest
 
 
-def _unix(path: str, group: str) -> Listener:
+def _socket_file(path: str, group: str) -> tuple[str, int | None]:
+    """The path of a unix socket, and the group it shall have."""
+    path = path or "/run/wherry.sock"
     if not path.startswith("/"):
         raise InvalidArgument(f"unix socket path must be absolute: '{path}'")
-    gid = _group_id(group)
+    return path, _group_id(group)
+
+
+def _unix(path: str, gid: int | None) -> Listener:
     _remove_stale(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -114,7 +135,13 @@ def _group_id(group: str) -> int | None:
         raise InvalidArgument(f"could not find group {group}") from None
 
 
-def _tcp(rest: str, config: DaemonConfig) -> Listener:
+class _TcpAddress(NamedTuple):
+    host: str
+    port: int
+    tls: bool
+
+
+def _tcp_address(rest: str, config: "DaemonConfig") -> _TcpAddress:
     try:
         parts = urlsplit(f"tcp://{rest}")
         host, port = parts.hostname or "127.0.0.1", parts.port
@@ -128,6 +155,11 @@ def _tcp(rest: str, config: DaemonConfig) -> Listener:
             f"tcp://{host}:{port} would give root to anyone who can reach it: use --tlsverify, "
             "or say --tlsverify=false if that is what you want"
         )
+    return _TcpAddress(host, port, tls)
+
+
+def _tcp(address: _TcpAddress) -> Listener:
+    host, port, tls = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -143,7 +175,7 @@ def _tcp(rest: str, config: DaemonConfig) -> Listener:
     return Listener(listener, f"tcp://[{host}]:{bound}" if ":" in host else f"tcp://{host}:{bound}", tls=tls)
 
 
-def _allowed_without_client_certificates(host: str, config: DaemonConfig) -> bool:
+def _allowed_without_client_certificates(host: str, config: "DaemonConfig") -> bool:
     if "tlsverify" in config.given:
         return True
     try:

@@ -4,6 +4,7 @@ from msgspec import Struct, field
 
 from wherry.engine.model import Ulimit
 from wherry.engine.oci import cdi
+from wherry.network.model import NetworkOptions
 
 
 class OciRuntime(Struct, frozen=True):
@@ -77,3 +78,20 @@ class EngineConfig(Struct, kw_only=True):
     https_proxy: str = ""
     no_proxy: str = ""
     """Where these are empty the environment counts."""
+
+    def network_options(self) -> NetworkOptions:
+        """The part of the network room."""
+        return NetworkOptions(
+            bridge=self.bridge,
+            bip=self.bip,
+            fixed_cidr=self.fixed_cidr,
+            default_address_pools=tuple(
+                (str(pool["base"]), int(str(pool["size"]))) for pool in self.default_address_pools
+            ),
+            mtu=self.mtu,
+            icc=self.icc,
+            ip=self.ip,
+            ip_forward=self.ip_forward,
+            ip_masq=self.ip_masq,
+            iptables=self.iptables,
+        )

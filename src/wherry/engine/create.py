@@ -10,7 +10,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from wherry.engine import defaults, links, mounts, names, storage
+from wherry.engine import defaults, links, mounts, names, populate, storage
 from wherry.engine.containers import meta_document
 from wherry.engine.limits import check_limits
 from wherry.engine.model import (
@@ -118,23 +118,30 @@ async def _create(
 async def _make(engine: "Engine", record: Container, image: Image | None) -> None:
     """Directory, volumes, row, event; undone whole on failure."""
     made: list[str] = []
+    filling = populate.Filling([], [])
     try:
         hit("engine.create.before_directory")
         await engine.run_blocking(_make_directories, engine, record, image)
         hit("engine.create.after_directory")
+        if any(mounts.copies(point) for point in record.mounts):
+            await engine.run_blocking(populate.stage, engine, record, filling)
         with engine.db.transaction():
             mounts.realise(engine, record.mounts, made)
+            populate.place(filling)
             hit("engine.create.before_row")
             engine.containers.insert(record)
         engine.containers.add(record)
     except BaseException:
         engine.containers.release_name(record.name, record.id)
         mounts.undo(engine, made)
+        await engine.run_blocking(populate.undo, engine, filling)
         delete_tree(engine.paths.container(record.id))
         await engine.run_blocking(engine.images.let_go, record.lower_dirs)
         raise
+    if filling.staged:
+        await engine.run_blocking(populate.drop, filling)
     hit("engine.create.after_row")
-    for volume in made:
+    for volume in (*filling.made, *made):
         engine.events.publish("volume", "create", volume, {"driver": "local"})
     engine.publish(record, "create")
     engine.background(write_meta(engine, record))

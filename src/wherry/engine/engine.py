@@ -23,11 +23,11 @@ from wherry.engine.exec_store import ExecStore
 from wherry.engine.model import Container
 from wherry.engine.oci import cgroup_path
 from wherry.engine.transfers import Transfers
+from wherry.engine.volume_mounts import VolumeMounts
 from wherry.engine.volumes import VolumeStore
 from wherry.images import store as image_tables
 from wherry.images.store import ImageStore
 from wherry.network import service as network_tables
-from wherry.network.model import NetworkOptions
 from wherry.network.service import NetworkService
 from wherry.runtime.cgroups import features, host_hierarchies
 from wherry.runtime.client import Monitor, Spawner
@@ -64,6 +64,7 @@ class Engine:
         self.events = EventBus()
         self.containers = ContainerStore(db)
         self.volumes = VolumeStore(db, paths)
+        self.volume_mounts = VolumeMounts()
         self.execs = ExecStore(paths)
         self.transfers = Transfers(config)
         self.boot_id = restore.read_boot_id()
@@ -123,7 +124,7 @@ class Engine:
             for entry in engine.containers:
                 engine.images.keep(entry.record.lower_dirs)
             engine.images.downloads.resize(config.max_concurrent_downloads)
-            engine.network = NetworkService(db, paths, engine._network_options())
+            engine.network = NetworkService(db, paths, config.network_options())
             await engine._start_parts()
             storage.report_unusable(engine)
             for text in [*host_limits.missing(engine.limits), *engine.network.warnings]:
@@ -322,23 +323,6 @@ class Engine:
         made = str(uuid.uuid4())
         self.db.execute("INSERT INTO engine VALUES ('id', ?)", (made,))
         return made
-
-    def _network_options(self) -> NetworkOptions:
-        config = self.config
-        return NetworkOptions(
-            bridge=config.bridge,
-            bip=config.bip,
-            fixed_cidr=config.fixed_cidr,
-            default_address_pools=tuple(
-                (str(pool["base"]), int(str(pool["size"]))) for pool in config.default_address_pools
-            ),
-            mtu=config.mtu,
-            icc=config.icc,
-            ip=config.ip,
-            ip_forward=config.ip_forward,
-            ip_masq=config.ip_masq,
-            iptables=config.iptables,
-        )
 
 
 def _log_failure(task: "asyncio.Task[None]") -> None:

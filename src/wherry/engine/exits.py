@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wherry.engine import attach, exec, health, removal, restarts
+from wherry.engine import attach, exec, health, removal, restarts, volume_mounts
 from wherry.engine.containers import Entry
+from wherry.engine.model import Container
 from wherry.engine.sandbox import clear_endpoint, kill_leftovers, remove_bundle
 from wherry.engine.signals import signal_name
 from wherry.engine.unmounting import unmounted
@@ -188,7 +189,7 @@ async def _release(engine: "Engine", entry: Entry) -> None:
     record = entry.record
     try:
         hit("engine.exit.before_network")
-        await engine.run_blocking(_clean_up, engine, record.id)
+        await engine.run_blocking(_clean_up, engine, record)
     except Exception as error:
         known = isinstance(error, sqlite3.Error | OSError)
         text = "container %s could not be cleaned up after; the next repair will: %s"
@@ -201,8 +202,9 @@ async def _release(engine: "Engine", entry: Entry) -> None:
             engine.events.publish("volume", "unmount", point.Name, {"container": record.id, "driver": point.Driver})
 
 
-def _clean_up(engine: "Engine", container_id: str) -> None:
+def _clean_up(engine: "Engine", record: Container) -> None:
     try:
-        engine.network.detach(container_id)
+        engine.network.detach(record.id)
     finally:
-        remove_bundle(engine, container_id)
+        remove_bundle(engine, record.id)
+        volume_mounts.release(engine, record)

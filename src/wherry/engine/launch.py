@@ -12,11 +12,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from wherry.engine import attach, health, links, runtimes, sandbox, specs, storage
+from wherry.engine import attach, health, links, runtimes, sandbox, specs, storage, volume_mounts
 from wherry.engine.containers import Entry
 from wherry.engine.joins import HeldJoins, hold, resolve_joins
 from wherry.engine.log_settings import log_settings
-from wherry.engine.model import Container
+from wherry.engine.model import Container, MountPoint
 from wherry.engine.unmounting import unmounted
 from wherry.errors import Internal, InvalidArgument, WherryError
 from wherry.failpoint import hit
@@ -95,14 +95,24 @@ async def _launch(engine: "Engine", entry: Entry, undo: list[Callable[[], Awaita
     record = entry.record
     storage.check_usable(engine, record)
     held = hold(resolve_joins(engine, record))
+    places = volume_mounts.Places(record.mounts)
     try:
-        await _launch_joined(engine, entry, held, undo)
+        if any(point.Type == "volume" for point in record.mounts):
+            undo.append(lambda: engine.run_blocking(volume_mounts.release, engine, record))
+            places = await engine.run_blocking(volume_mounts.take, engine, record)
+        await _launch_joined(engine, entry, held, places.points, undo)
     finally:
         held.close()
+        if places.points is not record.mounts:
+            await engine.run_blocking(places.close)
 
 
 async def _launch_joined(
-    engine: "Engine", entry: Entry, held: HeldJoins, undo: list[Callable[[], Awaitable[None]]]
+    engine: "Engine",
+    entry: Entry,
+    held: HeldJoins,
+    points: list[MountPoint],
+    undo: list[Callable[[], Awaitable[None]]],
 ) -> None:
     record, joins = entry.record, held.joins
     links.check(engine, record)
@@ -113,7 +123,7 @@ async def _launch_joined(
     undo.append(lambda: engine.run_blocking(engine.network.detach, record.id))
     network = asyncio.ensure_future(engine.run_blocking(sandbox.attach_network, engine, record, joins))
     try:
-        config = specs.oci_config(engine, record, joins)
+        config = specs.oci_config(engine, record, joins, points)
         runtime = runtimes.command(engine.config, record.host_config.Runtime)
         # Another runtime compiles the profile itself.
         seccomp = None if runtime else specs.seccomp_filter(config)

@@ -37,7 +37,7 @@ def check_limits(host: HostConfig, features: Features, *, update: bool = False) 
     if host.BlkioWeight and not 10 <= host.BlkioWeight <= 1000:
         raise InvalidArgument("Range of blkio weight is from 10 to 1000")
     _check_devices(host)
-    _check_ulimits(host.Ulimits or [])
+    check_ulimits(host.Ulimits or [])
     return warnings
 
 
@@ -69,7 +69,8 @@ def _check_devices(host: HostConfig) -> None:
             raise InvalidArgument(f"invalid device permissions for {mapping.PathOnHost}: {mapping.CgroupPermissions}")
 
 
-def _check_ulimits(limits: list[Ulimit]) -> None:
+def check_ulimits(limits: list[Ulimit]) -> None:
+    """Raises InvalidArgument for one of an unknown name, or whose soft limit is above its hard one."""
     for limit in limits:
         if f"RLIMIT_{limit.Name.upper()}" not in RLIMITS:
             raise InvalidArgument(f"wrong rlimit value: RLIMIT_{limit.Name.upper()}")

@@ -5,7 +5,9 @@ makes the volumes that are missing. Later entries of the order volumes-from, bin
 override earlier explicit ones: two explicit mounts of one destination are refused.
 """
 
+import errno
 import os
+import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.engine.containers import ContainerStore
@@ -13,6 +15,7 @@ from wherry.engine.model import ContainerConfig, HostConfig, Mount, MountPoint
 from wherry.engine.validate import clean
 from wherry.engine.volumes import check_name
 from wherry.errors import InvalidArgument, NotFound, Unimplemented
+from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -150,10 +153,51 @@ def _parse_bind_mount(mount: Mount, data_root: str) -> MountPoint:
 
 def _parse_volume_mount(mount: Mount, data_root: str) -> MountPoint:
     options = mount.VolumeOptions
-    if options and options.Subpath:
-        raise Unimplemented("subpaths of volumes are not supported")
+    if options and options.Subpath and not _is_local(options.Subpath):
+        raise InvalidArgument("subpath must be a relative path within the volume")
     driver = (options.DriverConfig.Name if options and options.DriverConfig else "") or "local"
     return MountPoint(Type="volume", Name=mount.Source, Driver=driver, Mode="z")
+
+
+def _is_local(path: str) -> bool:
+    """Whether a path stays below where it starts, by its words alone (Go's filepath.IsLocal)."""
+    cleaned = posixpath.normpath(path)
+    return not path.startswith("/") and cleaned != ".." and not cleaned.startswith("../")
+
+
+def subpath(point: MountPoint) -> str:
+    """The part of the volume that is mounted; "" for all of it."""
+    return point.Spec.VolumeOptions.Subpath if point.Spec and point.Spec.VolumeOptions else ""
+
+
+def copies(point: MountPoint) -> bool:
+    """Whether a volume without content is filled from the image: not what another container has (its source is known),
+    nor where `nocopy` says so."""
+    options = point.Spec.VolumeOptions if point.Spec else None
+    nocopy = "nocopy" in point.Mode.split(",") or bool(options and options.NoCopy)
+    return point.Type == "volume" and not point.Source and not nocopy
+
+
+def open_source(point: MountPoint) -> int:
+    """An O_PATH descriptor of what is mounted at `point`. Links in the volume are followed as long as they stay in it.
+
+    Raises OSError for the source, `NotFound` and `InvalidArgument` for a subpath that is not there or leads elsewhere.
+    """
+    below = subpath(point)
+    source = os.open(point.Source, os.O_PATH | os.O_CLOEXEC)
+    if not below:
+        return source
+    try:
+        return openat2(source, below, os.O_PATH, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise InvalidArgument(
+                f"path concatenation escapes the base directory, base: {point.Source}, subpath: {below}"
+            ) from None
+        path, text = os.path.join(point.Source, below), (error.strerror or "").lower()
+        raise NotFound(f"cannot access path {path}: lstat {path}: {text}") from None
+    finally:
+        os.close(source)
 
 
 def _parse_tmpfs_mount(mount: Mount, data_root: str) -> MountPoint:

@@ -9,6 +9,7 @@ name, and what the network room's tables name.
 import os
 from typing import TYPE_CHECKING
 
+from wherry.engine import volume_mounts
 from wherry.engine.removal import empty_trash
 from wherry.engine.sandbox import remove_bundle
 from wherry.runtime.cgroups import open_cgroup
@@ -32,7 +33,16 @@ async def reconcile_kernel(engine: "Engine", *, dry_run: bool) -> list[str]:
 def _reconcile_kernel(engine: "Engine", known: set[str], dry_run: bool) -> list[str]:
     found = _cgroups(engine, known, dry_run)
     found += list(engine.network.reconcile(lambda: _live(engine), dry_run=dry_run))
+    found += _volume_mounts(engine, dry_run)
     return found + _bundles(engine, dry_run)
+
+
+def _volume_mounts(engine: "Engine", dry_run: bool) -> list[str]:
+    """Volumes that are mounted for nobody."""
+    unused = volume_mounts.unused(engine)
+    for volume in unused if not dry_run else ():
+        engine.volume_mounts.release(volume, "")
+    return [f"mount of volume {volume.name}" for volume in unused]
 
 
 def _reconcile(engine: "Engine", known: set[str], dry_run: bool) -> list[str]:

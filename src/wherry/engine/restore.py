@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from wherry.engine import boot, exec, health, removal, reserve, storage, update
+from wherry.engine import boot, exec, health, removal, reserve, storage, update, volume_mounts
 from wherry.engine.containers import Entry
 from wherry.engine.exec import PROBE
 from wherry.engine.exits import KILLED, Exit, apply_exit, handler, recorded_exit
@@ -49,6 +49,7 @@ def read_boot_id() -> str:
 async def prepare(engine: "Engine") -> None:
     """Before anything else: the exec root of another boot is worthless, scratch is emptied, records are read."""
     await engine.run_blocking(_forget_other_boot, engine)
+    await engine.run_blocking(volume_mounts.discard_parts, engine)
     await engine.run_blocking(reserve.keep, engine.paths)
     for problem in engine.containers.load():
         log.error("%s; it is left alone", problem)
@@ -212,6 +213,7 @@ async def _adopt(engine: "Engine", entry: Entry, monitor: Monitor, status: dict[
     record.started_before, record.boot_id = True, engine.boot_id
     running = {str(process["id"]): int(process["pid"]) for process in status["execs"]}
     exec.taken_back(engine, entry, running, status.get("exec_exits") or {})
+    volume_mounts.adopt(engine, record)
     endpoint = await engine.run_blocking(engine.network.endpoint, record.id)
     if endpoint is not None:
         apply_endpoint(record, endpoint)

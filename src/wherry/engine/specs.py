@@ -3,10 +3,12 @@
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec.structs import replace
+
 from wherry.engine import links, storage
 from wherry.engine.containers import Entry
 from wherry.engine.joins import Joins, resolve_joins
-from wherry.engine.model import Container, ExecConfig
+from wherry.engine.model import Container, ExecConfig, MountPoint
 from wherry.engine.oci import ContainerSpecInput, build_config, exec_process
 from wherry.engine.oci.input import kernel_version
 from wherry.errors import InvalidArgument, WherryError
@@ -18,9 +20,10 @@ if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
 
-def oci_config(engine: "Engine", record: Container, joins: Joins) -> dict[str, Any]:
-    """The OCI runtime configuration of `record`. Raises what cannot be, in Docker's words."""
-    return build_config(_spec_input(engine, record, joins))
+def oci_config(engine: "Engine", record: Container, joins: Joins, points: list[MountPoint]) -> dict[str, Any]:
+    """The OCI runtime configuration of `record`, whose mounts are at `points` now. Raises what cannot be, in Docker's
+    words."""
+    return build_config(replace(_spec_input(engine, record, joins), mounts=points))
 
 
 def _spec_input(engine: "Engine", record: Container, joins: Joins) -> ContainerSpecInput:
@@ -118,13 +121,14 @@ def host_facts(seccomp_profile: str) -> HostFacts:
         caps.names(caps.bounding()),
         uname.machine,
         kernel_version(uname.release),
-        _profile_text(seccomp_profile),
+        profile_text(seccomp_profile),
         _apparmor_profiles(),
         os.path.exists("/sys/fs/selinux/enforce"),
     )
 
 
-def _profile_text(option: str) -> str:
+def profile_text(option: str) -> str:
+    """The seccomp profile that the daemon's option names. Raises InvalidArgument when it can't be read."""
     if option in ("", "builtin", "unconfined"):
         return option
     try:

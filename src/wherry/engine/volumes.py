@@ -11,8 +11,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from wherry.errors import Conflict, InvalidArgument, NotFound, Unimplemented
+from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.failpoint import hit
+from wherry.linux.mounts import unmount_all
 from wherry.store.db import Database
 from wherry.store.paths import Paths
 from wherry.store.trees import delete_tree
@@ -52,13 +53,12 @@ class VolumeStore:
         """The volume `name`, made if there is none (None: a new anonymous one), and whether it was made.
 
         Raises `InvalidArgument` for a bad name, `NotFound` for an unknown driver, `Conflict` when it exists with
-        another driver, `Unimplemented` for driver options.
+        another driver, `InvalidArgument` for driver options that make no sense.
         """
         anonymous = not name
         name = name or secrets.token_hex(32)
         check_name(name, driver)
-        if options:
-            raise Unimplemented(f"create {name}: options of the local volume driver are not supported: {options}")
+        check_options(name, options or {})
         labels = dict(labels or {}) | ({ANONYMOUS_LABEL: ""} if anonymous else {})
         with self._db.transaction():
             existing = self.find(name)
@@ -68,7 +68,7 @@ class VolumeStore:
             hit("engine.volume.after_directory")
             self._db.execute(
                 "INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?)",
-                (name, time.time_ns(), anonymous, driver, json.dumps(labels), "{}"),
+                (name, time.time_ns(), anonymous, driver, json.dumps(labels), json.dumps(options or {})),
             )
             return self.get(name), True
 
@@ -112,6 +112,9 @@ class VolumeStore:
             self.get(name)
             if users:
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+            if os.path.lexists(self._paths.volume(name)):
+                # Not even below a directory that goes into the trash may anything be mounted when that is emptied.
+                unmount_all(str(self._paths.volume(name)))
             trashed: Path | None = self._paths.trashed(f"volume-{name[:64]}")
             try:
                 os.rename(self._paths.volumes / name, str(trashed))
@@ -132,6 +135,26 @@ class VolumeStore:
             options=json.loads(options),
             mountpoint=str(self._paths.volume(name)),
         )
+
+
+_OPTIONS = {"type": ("device",), "device": ("type",), "o": ("device", "type"), "size": ()}
+"""The options of the local driver: each with those that it needs."""
+
+
+def check_options(name: str, options: dict[str, str]) -> None:
+    """Raise what Docker raises for options of the local driver (moby volume/local/local_unix.go)."""
+    for option in options:
+        if option not in _OPTIONS:
+            raise InvalidArgument(f'create {name}: invalid option: "{option}"')
+    size = options.get("size", "0")
+    if not re.fullmatch(r"\d+(\.\d+)? ?[kmgtp]?(i?b)?", size, re.IGNORECASE):
+        raise InvalidArgument(f"create {name}: invalid size: '{size}'")
+    for option in ("device", "type", "o"):
+        for needed in _OPTIONS[option] if option in options else ():
+            if needed not in options:
+                raise InvalidArgument(f'create {name}: missing required option: "{needed}"')
+    if float(re.match(r"[\d.]+", size)[0]):  # type: ignore[index]  # it is a number
+        raise InvalidArgument(f"create {name}: quota size requested but no quota support")
 
 
 def check_name(name: str, driver: str) -> None:

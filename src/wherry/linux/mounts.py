@@ -186,6 +186,30 @@ def umount2(target: str, flags: int = 0) -> None:
         raise OSError(error.errno, error.strerror, target) from None
 
 
+def mounted(path: str) -> bool:
+    """Whether something is mounted on the directory `path`, be it a bind of the same file system."""
+    try:
+        inside, outside = _mount_id(path), _mount_id(os.path.dirname(path))
+    except FileNotFoundError:
+        return False
+    return inside != outside
+
+
+def _mount_id(path: str) -> str:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+            return next(line.split()[1] for line in file if line.startswith("mnt_id:"))
+    finally:
+        os.close(fd)
+
+
+def unmount_all(path: str) -> None:
+    """Unmount everything that is mounted on the directory `path`. Who uses it goes on. Raises OSError."""
+    while mounted(path):
+        umount2(path, MNT_DETACH)
+
+
 def pivot_root(new: str, old: str) -> None:
     """pivot_root(2); with (".", ".") the old root ends up stacked on the new one, ready to be detached."""
     syscall(NR.pivot_root, os.fsencode(new), os.fsencode(old))

@@ -12,6 +12,21 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _FORWARD = "ipv4/ip_forward"
 
 
+_LEAST_MTU, _LARGEST_MTU = 68, 65535
+"""RFC 791, and what a bridge takes."""
+
+
+def check_options(options: NetworkOptions) -> None:
+    """What can be told of the flags without looking at the host. Raises `InvalidArgument`."""
+    if options.mtu and not _LEAST_MTU <= options.mtu <= _LARGEST_MTU:
+        raise InvalidArgument(f"invalid default MTU: {options.mtu}")
+    for pool in options.default_address_pools:
+        next(ipam.candidate_subnets([pool]))
+    bridge_address = _interface(options.bip, "--bip") if options.bip else None
+    if options.fixed_cidr:
+        _range(options.fixed_cidr, bridge_address.network if bridge_address else None)
+
+
 def choose(
     route: RouteSocket, network_id: str, options: NetworkOptions, current: BridgeNetwork | None, resolv_conf: str
 ) -> BridgeNetwork:
@@ -63,17 +78,21 @@ def _interface(text: str, flag: str) -> ipaddress.IPv4Interface:
     return found
 
 
+def _range(text: str, subnet: ipaddress.IPv4Network | None) -> ipaddress.IPv4Network:
+    """--fixed-cidr, a part of the bridge's `subnet`, where that is known."""
+    try:
+        found = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid --fixed-cidr {text!r}: {error}") from None
+    if subnet and not found.subnet_of(subnet):
+        raise InvalidArgument(f"--fixed-cidr {found} is not part of the bridge's subnet {subnet}")
+    return found
+
+
 def _network(
     network_id: str, name: str, address: ipaddress.IPv4Interface, options: NetworkOptions, mtu: int, *, owned: bool
 ) -> BridgeNetwork:
-    ip_range = address.network
-    if options.fixed_cidr:
-        try:
-            ip_range = ipaddress.IPv4Network(options.fixed_cidr)
-        except ValueError as error:
-            raise InvalidArgument(f"invalid --fixed-cidr {options.fixed_cidr!r}: {error}") from None
-        if not ip_range.subnet_of(address.network):
-            raise InvalidArgument(f"--fixed-cidr {ip_range} is not part of the bridge's subnet {address.network}")
+    ip_range = _range(options.fixed_cidr, address.network) if options.fixed_cidr else address.network
     return BridgeNetwork(
         id=network_id,
         bridge=name,

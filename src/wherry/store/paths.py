@@ -30,6 +30,7 @@ EXEC ROOT (/run/wherry, 0700)                     gone at reboot
 ├── spawner.log              stderr of spawner and monitors: empty unless something is wrong
 ├── execs/<id>               the records of execs, for a daemon that comes back
 ├── layers/<hex>/            mounted layers (EROFS)
+├── parts/                   parts of volumes, bound here for the time of a start
 ├── netns/<id>               pins of the containers' network namespaces (nsfs bind mounts)
 └── containers/<id>/
     ├── rootfs               the mount point of the root file system, seen only in the container's mount namespace
@@ -69,6 +70,7 @@ class Paths:
             (self.netns, 0o700),
             (self.exec_containers, 0o700),
             (self.execs, 0o700),
+            (self.parts, 0o700),
         ):
             os.makedirs(path, mode=mode, exist_ok=True)
             os.chmod(path, mode)
@@ -176,6 +178,10 @@ class Paths:
     def tmp(self) -> Path:
         return self.data_root / "tmp"
 
+    def scratch(self, what: str) -> Path:
+        """A free name in the scratch directory for something called `what`."""
+        return self.tmp / f"{what}-{secrets.token_hex(6)}"
+
     # exec root
     @property
     def exec_lock(self) -> Path:
@@ -203,6 +209,14 @@ class Paths:
     @property
     def execs(self) -> Path:
         return self.exec_root / "execs"
+
+    @property
+    def parts(self) -> Path:
+        return self.exec_root / "parts"
+
+    def part(self, container_id: str) -> Path:
+        """A free name for a part of a volume that the container gets."""
+        return self.parts / f"{container_id[:12]}-{secrets.token_hex(6)}"
 
     def exec_record(self, exec_id: str) -> Path:
         return self.execs / exec_id

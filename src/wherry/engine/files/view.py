@@ -13,17 +13,19 @@ No device can be opened in a view (nodev), no program run.
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from wherry.engine import volume_mounts
 from wherry.engine.containers import Entry
 from wherry.engine.defaults import OVERLAY_OPTIONS
 from wherry.engine.files.paths import Found
-from wherry.engine.model import Container
+from wherry.engine.model import Container, MountPoint
+from wherry.engine.mounts import open_source
 from wherry.engine.proctree import is_of
 from wherry.engine.storage import is_stacked, lower_dirs
-from wherry.errors import Internal
+from wherry.errors import Internal, NotFound
 from wherry.failpoint import hit
 from wherry.linux import mounts as m
 from wherry.linux.openat import create_in_root, mkdir_in_root
@@ -43,8 +45,10 @@ _NO_DEVICES = m.ATTR_NODEV | m.ATTR_NOSUID | m.ATTR_NOEXEC
 class View:
     """`root` is the descriptor to resolve paths from, `mounted` those of what is mounted below."""
 
-    def __init__(self, mounts: PrivateMounts, mounted: list[int]) -> None:
+    def __init__(self, mounts: PrivateMounts, mounted: list[int], let_go: Callable[[], None] = lambda: None) -> None:
+        """`let_go` is called when all of it is unmounted."""
         self._held = [mounts.root, mounts.namespace, *mounted]
+        self._let_go = let_go
         self.root = mounts.root
         self.mounted = mounted
 
@@ -57,6 +61,8 @@ class View:
         """Unmount everything; idempotent."""
         while self._held:
             os.close(self._held.pop())
+        let_go, self._let_go = self._let_go, lambda: None
+        let_go()
 
     def __del__(self) -> None:
         self.close()  # the client went away before anybody came to use it
@@ -73,6 +79,7 @@ def open_view(engine: "Engine", entry: Entry, *, write: bool = False, mounts: bo
     user's mounts, not the bare root. Raises `Internal` when it can't be made."""
     record = entry.record
     mounted: list[int] = []
+    let_go = volume_mounts.borrow(engine, record) if mounts else lambda: None
     try:
         with _pidfd(entry) as pidfd:
 
@@ -80,11 +87,14 @@ def open_view(engine: "Engine", entry: Entry, *, write: bool = False, mounts: bo
                 root = os.dup(target) if pidfd is not None else _root(engine, record, target, write)
                 return _furnish(root, record, mounted if mounts else None)
 
-            return View(private_mounts(os.fspath(engine.paths.exec_root), build, pidfd), mounted)
-    except OSError as error:
+            return View(private_mounts(os.fspath(engine.paths.exec_root), build, pidfd), mounted, let_go)
+    except BaseException as error:
         for fd in mounted:
             os.close(fd)
-        raise Internal(f"cannot open the file system of container {record.id}: {error}") from error
+        let_go()
+        if isinstance(error, OSError):
+            raise Internal(f"cannot open the file system of container {record.id}: {error}") from error
+        raise
 
 
 @contextmanager
@@ -158,13 +168,14 @@ class _Point(NamedTuple):
     source: str
     destination: str
     writable: bool
+    point: MountPoint | None = None
 
 
 def _points(record: Container) -> list[_Point]:
     """What is mounted, outer ones first."""
     tmpfs = {posixpath.normpath(path) for path in record.host_config.Tmpfs or {}}
     points = [
-        _Point(point.Source, posixpath.normpath(point.Destination), point.RW)
+        _Point(point.Source, posixpath.normpath(point.Destination), point.RW, point)
         for point in record.mounts
         if point.Type != "tmpfs" and point.Source
     ]
@@ -183,8 +194,8 @@ def _mount(root: int, point: _Point, mounted: list[int]) -> None:
     """Mount one thing in the tree. A source that is not there (a file of a container that never ran, a bind whose
     source will be made by the start) is left out."""
     try:
-        source = os.open(point.source, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
+        source = open_source(point.point) if point.point else os.open(point.source, os.O_PATH | os.O_CLOEXEC)
+    except (FileNotFoundError, NotFound):
         return
     try:
         is_directory = stat.S_ISDIR(os.fstat(source).st_mode)

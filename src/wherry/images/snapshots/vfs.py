@@ -82,6 +82,22 @@ class VfsDriver:
         sync_directory(self._root)
 
 
+def copy_tree(source: int, target: int) -> None:
+    """Copy everything below the directory `source` into the directory `target`, both descriptors: content, links
+    between files, owners, modes, times and extended attributes. Raises OSError, and `Unavailable` when there is no
+    room."""
+    _Merge(SpaceGuard(Path(f"/proc/self/fd/{target}"))).directory(source, target)
+
+
+def copy_attributes(source: int, target: int) -> None:
+    """Give the file or directory `target` the owner, mode, times and extended attributes of `source`."""
+    status = os.fstat(source)
+    os.fchown(target, status.st_uid, status.st_gid)
+    _copy_xattrs(source, target)
+    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 def _merge_paths(layer: Path, target: Path) -> None:
     source_fd = os.open(layer, _DIR_FLAGS)
     try:
@@ -107,13 +123,13 @@ class _Merge:
         for name in sorted(os.listdir(source)):
             status = os.stat(name, dir_fd=source, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
-                self._subdirectory(source, target, name, status)
+                self._subdirectory(source, target, name)
                 continue
             _remove(target, name)
             if not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
                 self._file(source, target, name, status)
 
-    def _subdirectory(self, source: int, target: int, name: str, status: os.stat_result) -> None:
+    def _subdirectory(self, source: int, target: int, name: str) -> None:
         source_fd = os.open(name, _DIR_FLAGS, dir_fd=source)
         try:
             if _is_opaque(source_fd) or not _is_directory(target, name):
@@ -122,10 +138,7 @@ class _Merge:
             target_fd = os.open(name, _DIR_FLAGS, dir_fd=target)
             try:
                 self.directory(source_fd, target_fd)
-                os.fchown(target_fd, status.st_uid, status.st_gid)
-                _copy_xattrs(source_fd, target_fd)
-                os.fchmod(target_fd, stat.S_IMODE(status.st_mode))
-                os.utime(target_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+                copy_attributes(source_fd, target_fd)
             finally:
                 os.close(target_fd)
         finally:
@@ -138,7 +151,7 @@ class _Merge:
             return
         if stat.S_ISREG(status.st_mode):
             self._spend(status.st_size)
-            _copy_regular(source, target, name, status)
+            _copy_regular(source, target, name)
         elif stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
         else:
@@ -152,22 +165,29 @@ class _Merge:
             self._links[inode] = os.path.join(os.readlink(f"/proc/self/fd/{target}"), name)
 
 
-def _copy_regular(source: int, target: int, name: str, status: os.stat_result) -> None:
+def _copy_regular(source: int, target: int, name: str) -> None:
     source_fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         target_fd = os.open(name, flags, 0o600, dir_fd=target)
         try:
-            while os.copy_file_range(source_fd, target_fd, _COPY_SIZE):
-                pass
-            os.fchown(target_fd, status.st_uid, status.st_gid)
-            _copy_xattrs(source_fd, target_fd)
-            os.fchmod(target_fd, stat.S_IMODE(status.st_mode))
-            os.utime(target_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+            _copy_content(source_fd, target_fd)
+            copy_attributes(source_fd, target_fd)
         finally:
             os.close(target_fd)
     finally:
         os.close(source_fd)
+
+
+def _copy_content(source: int, target: int) -> None:
+    try:
+        while os.copy_file_range(source, target, _COPY_SIZE):
+            pass
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+        while os.sendfile(target, source, None, _COPY_SIZE):  # between file systems
+            pass
 
 
 def _copy_xattrs(source_fd: int, target_fd: int) -> None:
