@@ -91,9 +91,12 @@ async def remove(engine: "Engine", ref: str, *, force: bool = False, noprune: bo
     image = await engine.run_blocking(engine.images.resolve, ref)
     removed: list[dict[str, str]] = await engine.to_the_end(
         engine.run_blocking(
-            lambda: engine.images.remove(ref, force=force, noprune=noprune, users=lambda i: users.get(i, []))
+            lambda: engine.images.remove(
+                ref, force=force, noprune=noprune, users=lambda i: users.get(i, []), purge=False
+            )
         )
     )
+    engine.background(engine.run_blocking(engine.images.purge))
     for item in removed:
         if "Untagged" in item:
             _publish(engine, "untag", image.id, image.id, image.labels)

@@ -305,6 +305,17 @@ class Records:
         row = self._db.one(sql, (value,))
         return LayerRow(str(row[0]), _int(row[1]), str(row[2])) if row else None
 
+    def shared_layers(self, diff_ids: list[str]) -> int:
+        """How many of the layers, from the lowest on, some image has in the same places."""
+        images: set[object] | None = None
+        for position, diff_id in enumerate(diff_ids):
+            sql = "SELECT image FROM image_layers WHERE diff_id = ? AND position = ?"
+            having = {row[0] for row in self._db.all(sql, (diff_id, position))}
+            images = having if images is None else images & having
+            if not images:
+                return position
+        return len(diff_ids)
+
     def diff_ids(self) -> set[str]:
         """All layers that some image has."""
         return {str(row[0]) for row in self._db.all("SELECT diff_id FROM layers")}

@@ -254,10 +254,11 @@ class ImageStore:
     # removing
 
     def remove(
-        self, ref: str, *, force: bool = False, noprune: bool = False, users: Users
+        self, ref: str, *, force: bool = False, noprune: bool = False, users: Users, purge: bool = True
     ) -> builtins.list[dict[str, str]]:
         """`docker rmi`: Docker's list of `{"Untagged": name}` and `{"Deleted": digest}`. `users(id)` are the containers
-        of an image. Raises `NotFound`, and `Conflict` with Docker's words."""
+        of an image. Without `purge` the layers' space comes back later, by `purge` or the next load. Raises `NotFound`,
+        and `Conflict` with Docker's words."""
         image_id = self._resolve(ref)
         removal = Removal(self._records, users, self._drop)
         with self._lock:
@@ -265,8 +266,13 @@ class ImageStore:
                 removal.remove(image_id, ref, force=force, prune=not noprune)
             finally:
                 self._write_index()
-        self._layers.purge()
+        if purge:
+            self.purge()
         return removal.deleted
+
+    def purge(self) -> None:
+        """Delete the layers that were removed; returns when all are gone, whoever deletes them."""
+        self._layers.purge()
 
     def _drop(self, image_id: str) -> builtins.list[str]:
         """Delete an image; return the chain ids that no image has any more, top first."""
@@ -276,9 +282,9 @@ class ImageStore:
         failpoint.hit("image-deleted")
         self._release(image_id)
         self._sweep([image.id, image.manifest.digest, *(row.blob for row in rows)], [row.diff_id for row in rows])
-        left = {chain for other in self._records.images() for chain in records.chain_ids(other.diff_ids)}
-        chains = zip(records.chain_ids(image.diff_ids), image.diff_ids, strict=True)
-        return [chain for chain, diff_id in reversed(list(chains)) if chain not in left and not self._held[diff_id]]
+        chains = list(zip(records.chain_ids(image.diff_ids), image.diff_ids, strict=True))
+        gone = chains[self._records.shared_layers(image.diff_ids) :]
+        return [chain for chain, diff_id in reversed(gone) if not self._held[diff_id]]
 
     def _sweep(self, blobs: builtins.list[str], diff_ids: builtins.list[str]) -> None:
         """Delete those of the blobs and layers that no row names and no load relies on."""
@@ -447,6 +453,7 @@ class ImageStore:
         raise NotFound(f"No such image: {reference.familiar}")
 
     def _incoming(self) -> Incoming:
+        self.purge()  # what was removed makes room
         return Incoming(self._content, self._layers, self._paths.layers)
 
     def _known(self, digest: str, lease: Callable[..., None]) -> KnownLayer | None:

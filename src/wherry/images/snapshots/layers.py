@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,7 @@ class LayerStore:
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
         self._doomed: deque[Path] = deque()
+        self._purging = threading.Lock()
 
     def path(self, diff_id: str) -> Path:
         """Where the layer lies or would lie. Raises `InvalidArgument` for what is no digest."""
@@ -61,7 +63,7 @@ class LayerStore:
 
     def commit(self, layers: Mapping[str, Path]) -> None:
         """Give unpacked trees their names, durably. The caller has synced the file system. A layer that came to be
-        meanwhile stays as it is, ours is discarded."""
+        meanwhile stays as it is, ours is removed."""
         failpoint.hit("layers-commit")
         for diff_id, path in layers.items():
             try:
@@ -69,7 +71,7 @@ class LayerStore:
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
-                self.discard(path)
+                self._trash(path)
         sync_directory(self._paths.layers)
 
     def discard(self, path: Path) -> None:
@@ -82,14 +84,12 @@ class LayerStore:
         self._trash(self.path(diff_id))
 
     def purge(self) -> None:
-        """Delete what was removed: slow, so not to be called with a lock held."""
-        while self._doomed:
-            try:
-                path = self._doomed.popleft()
-            except IndexError:  # another thread was faster
-                return
-            failpoint.hit("layer-trash")
-            delete_tree(path)
+        """Delete what was removed, and wait for who does so already: slow, so not to be called with a lock held."""
+        with self._purging:
+            while self._doomed:
+                failpoint.hit("layer-trash")
+                delete_tree(self._doomed[0])
+                self._doomed.popleft()
 
     def collect(self, wanted: set[str]) -> list[str]:
         """Delete everything but the layers `wanted`; nothing may be loading. Returns the names removed."""
