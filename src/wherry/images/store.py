@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -60,6 +60,14 @@ _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "ppc64
 _EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 _IMPORT_PIECE = 1 << 20
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+
+
+class _Gone(NamedTuple):
+    """An image whose rows were deleted, and what they named."""
+
+    id: str
+    blobs: list[str]
+    diff_ids: list[str]
 
 
 def host_platform() -> oci.Platform:
@@ -100,6 +108,14 @@ class ImageStore:
                 f"specified platform ({platform})"
             )
         return image
+
+    def labels_of(self, ref: str) -> tuple[str, dict[str, str]]:
+        """The id of the image that `ref` names and its labels, none when it is damaged. Raises as `resolve`."""
+        image_id = self._resolve(ref)
+        try:
+            return image_id, self._records.image(image_id).labels
+        except Internal:
+            return image_id, {}
 
     def _resolve(self, ref: str) -> str:
         if is_image_id(ref):
@@ -260,12 +276,17 @@ class ImageStore:
         of an image. Without `purge` the layers' space comes back later, by `purge` or the next load. Raises `NotFound`,
         and `Conflict` with Docker's words."""
         image_id = self._resolve(ref)
-        removal = Removal(self._records, users, self._drop)
+        gone: builtins.list[_Gone] = []
+        removal = Removal(self._records, users, lambda image_id: self._forget(image_id, gone))
         with self._lock:
-            try:
+            with self._db.transaction():
                 removal.remove(image_id, ref, force=force, prune=not noprune)
-            finally:
-                self._write_index()
+                failpoint.hit("image-forgotten")
+            failpoint.hit("image-deleted")
+            for image in gone:
+                self._release(image.id)
+                self._sweep(image.blobs, image.diff_ids)
+            self._write_index()
         if purge:
             self.purge()
         return removal.deleted
@@ -274,17 +295,16 @@ class ImageStore:
         """Delete the layers that were removed; returns when all are gone, whoever deletes them."""
         self._layers.purge()
 
-    def _drop(self, image_id: str) -> builtins.list[str]:
-        """Delete an image; return the chain ids that no image has any more, top first."""
-        image = self._records.image(image_id)
+    def _forget(self, image_id: str, gone: "builtins.list[_Gone]") -> builtins.list[str]:
+        """Delete an image's rows, even if it is damaged, and add what they named to `gone`; return the chain ids that
+        no image and no container has any more, top first."""
         rows = self._records.layer_rows(image_id)
+        diff_ids = [row.diff_id for row in rows]
+        gone.append(_Gone(image_id, [*self._records.documents(image_id), *(row.blob for row in rows)], diff_ids))
         self._records.delete(image_id)
-        failpoint.hit("image-deleted")
-        self._release(image_id)
-        self._sweep([image.id, image.manifest.digest, *(row.blob for row in rows)], [row.diff_id for row in rows])
-        chains = list(zip(records.chain_ids(image.diff_ids), image.diff_ids, strict=True))
-        gone = chains[self._records.shared_layers(image.diff_ids) :]
-        return [chain for chain, diff_id in reversed(gone) if not self._held[diff_id]]
+        chains = list(zip(records.chain_ids(diff_ids), diff_ids, strict=True))
+        last = chains[self._records.shared_layers(diff_ids) :]
+        return [chain for chain, diff_id in reversed(last) if not self._held[diff_id]]
 
     def _sweep(self, blobs: builtins.list[str], diff_ids: builtins.list[str]) -> None:
         """Delete those of the blobs and layers that no row names and no load relies on."""
