@@ -114,7 +114,7 @@ def test_failures_say_what_to_do(tools, monkeypatch):
     with pytest.raises(BootstrapError, match="apt-get install mmdebstrap"):
         made(tools(), Wanted("debian", "bookworm"), monkeypatch)
     environment = tools(mmdebstrap=MMDEBSTRAP)
-    with pytest.raises(BootstrapError, match="mmdebstrap failed:\n.*\n  E: no Release file"):
+    with pytest.raises(BootstrapError, match=r"mmdebstrap failed:\n.*\n  E: no Release file"):
         made(environment, Wanted("debian", "nosuch"), monkeypatch)
     with pytest.raises(BootstrapError, match="install its keyring package"):
         made(environment, Wanted("debian", "unsigned"), monkeypatch)
