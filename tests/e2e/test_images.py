@@ -1,9 +1,13 @@
 """Images through the real docker command."""
 
+import ctypes
+import gzip
 import hashlib
+import http.server
 import io
 import json
 import tarfile
+import threading
 
 import pytest
 
@@ -110,3 +114,111 @@ def test_from_host(host):
     assert out == "made here"
     assert host.out("run", "--rm", "e2e:host", "sha256sum", "--version").startswith("sha256sum (GNU coreutils)")
     host.docker("rmi", "e2e:host")
+
+
+@pytest.mark.parametrize("source", ["http://127.0.0.1:1/x", "file:///etc/passwd", "http://169.254.169.254/"])
+def test_the_engine_fetches_nothing_by_url(host, source):
+    """CVE-2026-35527: what it reaches is not what its clients may reach."""
+    status, answer = host.api("POST", f"/images/create?fromSrc={source}&repo=e2e:url")
+    assert status == 501
+    assert "send the archive as the body" in answer["message"]
+
+
+class Shop(http.server.BaseHTTPRequestHandler):
+    """One archive, whole at /whole, behind a redirect at /moved, cut short at /short."""
+
+    data = gzip.compress(busybox_tar())
+
+    def do_GET(self):
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/whole")
+            self.end_headers()
+            return
+        self.send_response(200 if self.path in ("/whole", "/short") else 404)
+        self.send_header("Content-Length", str(len(self.data)))
+        self.end_headers()
+        self.wfile.write(self.data if self.path == "/whole" else self.data[:5000])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def shop(host):
+    """Its address. The server listens in the host's network namespace."""
+    sockets = []
+
+    def listen():
+        with open(f"/run/netns/{host.netns}") as namespace:
+            assert ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0) == 0
+            sockets.append(http.server.HTTPServer(("127.0.0.1", 0), Shop))
+
+    maker = threading.Thread(target=listen)
+    maker.start()
+    maker.join()
+    (server,) = sockets
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_import_from_a_url_is_done_by_the_client(host, shop):
+    for path in ("whole", "moved"):
+        made = host.wherry("import", "-c", "CMD echo by url", f"{shop}/{path}", "e2e:url").stdout.strip()
+        assert host.inspect("e2e:url")["Id"] == made
+        assert host.inspect("e2e:url")["Comment"] == f"Imported from {shop}/{path}"
+        assert host.out("run", "--rm", "e2e:url") == "by url"
+        host.docker("rmi", "-f", "e2e:url", made, check=False)
+    for path, reason in (("none", "404 Not Found"), ("short", "bytes early")):
+        result = host.wherry("import", f"{shop}/{path}", "e2e:url", check=False)
+        assert result.returncode == 1
+        assert f"cannot import {shop}/{path}: " in result.stderr
+        assert reason in result.stderr
+    assert "Connection refused" in host.wherry("import", "http://127.0.0.1:1/x", check=False).stderr
+    assert host.out("images", "-q", "e2e:url") == ""
+    assert list((host.root / "data/content/ingest").iterdir()) == []
+
+
+def test_save_and_load_through_the_real_client(host, image, tmp_path):
+    """Every file of the archive as it was, by name and by id; what fails leaves no file behind."""
+    host.docker("tag", image, "e2e:two")
+    saved, ours = tmp_path / "saved.tar", tmp_path / "ours.tar"
+    host.docker("save", "-o", str(saved), image, "e2e:two")
+    host.wherry("save", "-o", str(ours), image, "e2e:two")
+    assert saved.read_bytes() == ours.read_bytes() == host.docker("save", image, "e2e:two", text=False).stdout
+    before = host.inspect(image)
+    host.docker("rmi", image, "e2e:two")
+    assert host.out("load", "-i", str(saved)).splitlines() == [f"Loaded image: {image}", "Loaded image: e2e:two"]
+    after = host.inspect(image)
+    before.pop("Metadata"), after.pop("Metadata")
+    assert before == after
+    for client in (host.docker, host.wherry):
+        result = client("save", "-o", str(tmp_path / "no.tar"), "--platform", "linux/s390x", image, check=False)
+        assert (result.returncode, (tmp_path / "no.tar").exists()) == (1, False)
+        assert "no suitable export target found for platform linux/s390x" in result.stderr
+        result = client("load", "--platform", "linux/s390x", "-i", str(saved), check=False)
+        assert result.returncode == 1
+        assert "no image for platform linux/s390x" in result.stderr
+    host.docker("rmi", "e2e:two")
+
+
+@pytest.mark.parametrize("client", ["docker", "wherry"])
+def test_a_save_that_breaks_is_told_and_leaves_no_file(own_host, client, tmp_path):
+    """F5: the engine dies, or finds a blob damaged, in the middle of the archive."""
+    own_host.docker("import", "-", "e2e:big", input=busybox_tar(), text=False)
+    save = getattr(own_host, client)
+    own_host.stop()
+    own_host.start("save-leased:kill")
+    assert save("save", "-o", str(tmp_path / "killed.tar"), "e2e:big", check=False).returncode != 0
+    assert own_host.daemon.wait(10) < 0
+    own_host.start()
+    layer = own_host.inspect("e2e:big")["RootFS"]["Layers"][0].removeprefix("sha256:")
+    with open(own_host.root / "data/content/blobs/sha256" / layer, "r+b") as blob:
+        blob.truncate(4096)
+    assert save("save", "-o", str(tmp_path / "damaged.tar"), "e2e:big", check=False).returncode != 0
+    assert list(tmp_path.iterdir()) == [] or client == "docker", "whose client keeps what it got"
+    assert own_host.out("run", "--rm", "e2e:big", "echo", "goes on") == "goes on"

@@ -128,6 +128,19 @@ def test_a_save_that_dies_changes_nothing(tmp_path, db, paths, store):
     assert again.resolve("kept:1").diff_ids == [digest(BASE)]
 
 
+def test_a_removal_that_dies_before_its_row_is_gone_did_not_happen(tmp_path, db, paths, store):
+    load(store, docker_archive([BASE, TOP], ["gone:1"]))
+    db.close()
+    before = contents(paths)
+    (tmp_path / "none").write_bytes(b"")
+    assert run_child(paths, "remove", tmp_path / "none", "image-forgotten:kill").returncode < 0
+    again = reopen(paths)
+    again.collect_garbage()
+    assert contents(paths) == before
+    assert again.resolve("gone:1").repo_tags == ["gone:1"]
+    again.lower_dirs(again.resolve("gone:1"))
+
+
 @pytest.mark.parametrize("point", ["image-deleted:kill", "layer-trash:kill"])
 def test_a_removal_that_dies_is_finished_at_the_next_start(tmp_path, db, paths, store, point):
     load(store, docker_archive([BASE], ["kept:1"]))
@@ -234,6 +247,12 @@ def test_a_damaged_config_hides_one_image_only(store, paths):
     assert [image.id for image in again.list()] == [good.id]
     with pytest.raises(Exception, match="damaged on disk"):
         again.resolve("bad:1")
+    assert {"Deleted": bad.id} in again.remove("bad:1", users=nobody), "it can be removed none the less"
+    assert contents(paths)[1] == [digest(BASE)[7:]]
+    (bad,), _ = load(again, docker_archive([TOP], ["bad:1"]))
+    (paths.blobs / bad.id[7:]).write_bytes(b"{}")
+    load(reopen(paths), docker_archive([TOP], ["bad:1"]))
+    assert reopen(paths).resolve("bad:1").id == bad.id, "or loaded again"
 
 
 @pytest.mark.root

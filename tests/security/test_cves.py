@@ -1,6 +1,7 @@
 """Every weakness of other engines that concerns what is built here, and the tests that would find it.
 
-Grouped as they come up: how a container is born and joined; files that are copied, exported, committed, mounted.
+Grouped as they come up: how a container is born and joined; files that are copied, exported, committed, mounted;
+archives of images.
 """
 
 import io
@@ -162,6 +163,58 @@ FILES = {
     "CVE-2025-54293": ["security/test_cves.py::test_a_log_that_became_a_link_is_not_followed"],
 }
 
+# Pull, load, import, extract, store: what archives of images do.
+ARCHIVES = {
+    "CVE-2014-9357": ["images/test_compression.py::test_truncation_and_garbage", "images/test_evil.py::test_loads"],
+    "CVE-2014-6407": [
+        "images/test_evil.py::test_trees",
+        "images/test_extract.py::test_nothing_outside_is_touched_through_links",
+    ],
+    "CVE-2014-9356": ["images/test_evil.py::test_trees", "images/test_extract.py::test_chains_of_links_stay_inside"],
+    "CVE-2026-17106": [
+        "images/test_evil.py::test_trees",
+        "images/test_extract.py::test_absolute_hard_link_targets_mean_the_root",
+        "images/test_extract.py::test_links_of_the_archive_are_followed_inside_it",
+    ],
+    "CVE-2021-32760": ["images/test_extract.py::test_a_mode_on_a_link_changes_nothing_behind_it"],
+    "CVE-2021-29136": ["images/test_extract.py::test_the_root_stays_a_directory"],
+    "CVE-2007-4559": ["images/test_extract.py::test_names_outside_are_refused"],
+    "CVE-2019-20907": [
+        "images/test_evil.py::test_loads",
+        "images/test_extract.py::test_damaged_archives_end_in_one_kind_of_error",
+    ],
+    "CVE-2024-6232": ["images/test_evil.py::test_loads"],
+    "CVE-2025-8194": ["images/test_evil.py::test_loads"],
+    "CVE-2017-14992": [
+        "images/test_evil.py::test_bombs_cost_neither_memory_nor_disk",
+        "images/test_load.py::test_a_bomb_is_stopped",
+    ],
+    "CVE-2023-25153": [
+        "images/test_evil.py::test_loads",
+        "images/test_evil.py::test_many_layers_and_images_need_few_open_files",
+    ],
+    "CVE-2021-21285": ["images/test_load.py::test_every_field_wrong_in_every_way"],
+    "CVE-2024-36620": ["images/test_load.py::test_every_field_wrong_in_every_way"],
+    "CVE-2021-41190": ["images/test_load.py::test_confused_and_unverifiable_documents_are_refused"],
+    "CVE-2014-8179": [
+        "images/test_load.py::test_a_wrong_diff_id_is_refused_with_dockers_words",
+        "images/test_evil.py::test_loads",
+    ],
+    "CVE-2024-3727": ["images/test_evil.py::test_loads"],
+    "CVE-2014-9358": [
+        "images/test_load.py::test_paths_in_a_manifest_are_members_or_nothing",
+        "images/test_evil.py::test_loads",
+    ],
+    "CVE-2014-5282": ["images/test_evil.py::test_loads"],
+    "CVE-2024-36621": ["images/test_crash.py::test_many_loads_at_once_store_one_copy"],
+    "CVE-2026-35527": ["e2e/test_images.py::test_the_engine_fetches_nothing_by_url"],
+    "CVE-2026-41685": ["images/test_crash.py::test_the_reserve_is_kept"],
+    "CVE-2021-20291": [
+        "images/test_load.py::test_a_stream_that_breaks_leaves_nothing",
+        "images/test_evil.py::test_loads",
+    ],
+}
+
 # They concern what is not built here.
 NOT_HERE = {
     "CVE-2023-25809": "no engine without privileges",
@@ -174,10 +227,10 @@ NOT_HERE = {
 }
 
 
-@pytest.mark.parametrize("weakness", [*BIRTH_AND_JOIN, *FILES])
+@pytest.mark.parametrize("weakness", [*BIRTH_AND_JOIN, *FILES, *ARCHIVES])
 def test_each_weakness_has_its_tests(weakness):
     assert weakness not in NOT_HERE
-    for test in (BIRTH_AND_JOIN | FILES)[weakness]:
+    for test in (BIRTH_AND_JOIN | FILES | ARCHIVES)[weakness]:
         file, _, name = test.partition("::")
         assert re.search(rf"^(async )?def {name}\(", (TESTS / file).read_text(), re.MULTILINE), f"{test} is gone"
 

@@ -89,17 +89,20 @@ async def remove(engine: "Engine", ref: str, *, force: bool = False, noprune: bo
     for entry in engine.containers:
         user = ImageUser(entry.id, entry.status in ("running", "paused", "restarting"))
         users.setdefault(entry.record.image_id, []).append(user)
-    image = await engine.run_blocking(engine.images.resolve, ref)
+    image_id, labels = await engine.run_blocking(engine.images.labels_of, ref)
     removed: list[dict[str, str]] = await engine.to_the_end(
         engine.run_blocking(
-            lambda: engine.images.remove(ref, force=force, noprune=noprune, users=lambda i: users.get(i, []))
+            lambda: engine.images.remove(
+                ref, force=force, noprune=noprune, users=lambda i: users.get(i, []), purge=False
+            )
         )
     )
+    engine.background(engine.run_blocking(engine.images.purge))
     for item in removed:
         if "Untagged" in item:
-            _publish(engine, "untag", image.id, image.id, image.labels)
-        elif item["Deleted"] == image.id:
-            _publish(engine, "delete", image.id, image.id, {})  # the image is gone, and what it said of itself
+            _publish(engine, "untag", image_id, image_id, labels)
+        elif item["Deleted"] == image_id:
+            _publish(engine, "delete", image_id, image_id, {})  # the image is gone, and what it said of itself
     return removed
 
 

@@ -6,6 +6,7 @@ one load's: it makes them, hands the finished ones over, and clears away the res
 
 import logging
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,8 @@ from wherry.images.snapshots.layers import LayerStore
 log = logging.getLogger(__name__)
 
 _WORKERS_MAX = 4
+# Layers that were received and wait to be unpacked, each with an open file.
+_IN_FLIGHT_MAX = 64
 _MEDIA_SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd", "bzip2": "+bzip2", "xz": "+xz"}
 
 
@@ -130,6 +133,7 @@ class Incoming:
         self._space = SpaceGuard(where)
         workers = min(_WORKERS_MAX, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="unpack")
+        self._slots = threading.Semaphore(_IN_FLIGHT_MAX)
         self._all: list[IncomingLayer] = []
         self._documents: list[Ingest] = []
 
@@ -153,13 +157,15 @@ class Incoming:
         """Receive one layer: `pieces(append)` is called to hand in all its bytes. Returns when they are in; the
         unpacking may go on."""
         self._check_host()
-        ingest = self._content.new_ingest()
+        self._slots.acquire()  # before it can wait for itself
         try:
-            path = self._layers.begin()
+            ingest, path = self._begin()
         except BaseException:
-            ingest.discard()
+            self._slots.release()
             raise
-        layer = IncomingLayer(ingest, path, self._pool.submit(unpack, self._layers, ingest, path))
+        unpacking = self._pool.submit(unpack, self._layers, ingest, path)
+        unpacking.add_done_callback(lambda _: self._slots.release())
+        layer = IncomingLayer(ingest, path, unpacking)
         self._all.append(layer)
 
         def append(data: bytes | memoryview) -> None:
@@ -168,7 +174,16 @@ class Incoming:
 
         pieces(append)
         ingest.finish()
+        unpacking.add_done_callback(lambda _: ingest.close())
         return layer
+
+    def _begin(self) -> tuple[Ingest, Path]:
+        ingest = self._content.new_ingest()
+        try:
+            return ingest, self._layers.begin()
+        except BaseException:
+            ingest.discard()
+            raise
 
     def _check_host(self) -> None:
         for layer in self._all:
@@ -179,6 +194,7 @@ class Incoming:
     def document(self, data: bytes) -> Ingest:
         """Take in a config or manifest."""
         ingest = self._content.add(data)
+        ingest.close()
         self._documents.append(ingest)
         return ingest
 

@@ -69,6 +69,7 @@ class Archive:
                 base = b"/".join(clean(entry.name)[:-1]) + b"/" if entry.type == headers.SYMLINK else b""
                 self._remember(len(entry.name) + len(base) + len(entry.linkname))
                 self._aliases[name] = os.fsdecode(b"/".join(clean(base + entry.linkname)))
+        reader.drain()  # a compressed one is whole only then
 
     def _member(self, name: str, entry: Entry, reader: TarReader) -> None:
         if name in _INDEX_DOCUMENTS and entry.size > oci.CONFIG_MAX:
@@ -177,8 +178,15 @@ class Resolver:
         self._wanted = wanted
 
     def images(self) -> list[NewImage]:
-        """All images of the archive, layers verified. Raises `InvalidArgument` for whatever does not fit together,
-        `NotFound` when the platform asked for is not there."""
+        """All images of the archive, each once with all its names, layers verified. Raises `InvalidArgument` for
+        whatever does not fit together, `NotFound` when the platform asked for is not there."""
+        found: dict[str, NewImage] = {}
+        for image in self._found():
+            known = found.setdefault(image.id, image)
+            known.names.extend(name for name in image.names if name not in known.names)
+        return list(found.values())
+
+    def _found(self) -> list[NewImage]:
         manifest = self._archive.document("manifest.json")
         if manifest is not None:
             return self._docker_images(manifest)

@@ -198,6 +198,16 @@ class Records:
         rows = self._db.all(sql, (f"sha256:{prefix}", f"sha256:{prefix}g"))
         return str(rows[0][0]) if len(rows) == 1 else None
 
+    def parent(self, image_id: str) -> str:
+        """The id of the image's parent, "" for none."""
+        row = self._db.one("SELECT parent FROM images WHERE id = ?", (image_id,))
+        return str(row[0]) if row else ""
+
+    def documents(self, image_id: str) -> list[str]:
+        """The digests of what describes an image: its config and its manifest."""
+        row = self._db.one("SELECT id, manifest FROM images WHERE id = ?", (image_id,))
+        return [str(digest) for digest in row] if row else []
+
     def children(self, image_id: str) -> list[str]:
         """The ids of the images whose parent is this one."""
         return [str(row[0]) for row in self._db.all("SELECT id FROM images WHERE parent = ?", (image_id,))]
@@ -343,6 +353,17 @@ class Records:
         )
         row = self._db.one(sql, (value,))
         return LayerRow(str(row[0]), _int(row[1]), str(row[2])) if row else None
+
+    def shared_layers(self, diff_ids: list[str]) -> int:
+        """How many of the layers, from the lowest on, some image has in the same places."""
+        images: set[object] | None = None
+        for position, diff_id in enumerate(diff_ids):
+            sql = "SELECT image FROM image_layers WHERE diff_id = ? AND position = ?"
+            having = {row[0] for row in self._db.all(sql, (diff_id, position))}
+            images = having if images is None else images & having
+            if not images:
+                return position
+        return len(diff_ids)
 
     def diff_ids(self) -> set[str]:
         """All layers that some image has."""

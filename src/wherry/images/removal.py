@@ -61,7 +61,7 @@ class Removal:
     """One `rmi`; `deleted` is Docker's answer, `images` the ids whose rows are to go, in order."""
 
     def __init__(self, records: Records, users: Users, drop: Callable[[str], list[str]]) -> None:
-        """`drop(image_id)` deletes an image's rows and content and returns the chain ids of the layers gone."""
+        """`drop(image_id)` deletes an image's rows and returns the chain ids of the layers that go with it."""
         self._records = records
         self._users = users
         self._drop = drop
@@ -113,7 +113,7 @@ class Removal:
             if quiet and (not self._is_dangling(image_id) or obstacle.used):
                 return
             raise obstacle.error(image_id)
-        parent = self._records.image(image_id).parent
+        parent = self._records.parent(image_id)
         self._untag(self._records.references(image_id))
         chains = self._drop(image_id)
         self.deleted.append({"Deleted": image_id})

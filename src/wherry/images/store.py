@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -63,6 +63,14 @@ _IMPORT_PIECE = 1 << 20
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
+class _Gone(NamedTuple):
+    """An image whose rows were deleted, and what they named."""
+
+    id: str
+    blobs: list[str]
+    diff_ids: list[str]
+
+
 class ImageStore:
     """The images of one data root. Thread-safe."""
 
@@ -94,6 +102,14 @@ class ImageStore:
                 f"specified platform ({platform})"
             )
         return image
+
+    def labels_of(self, ref: str) -> tuple[str, dict[str, str]]:
+        """The id of the image that `ref` names and its labels, none when it is damaged. Raises as `resolve`."""
+        image_id = self._resolve(ref)
+        try:
+            return image_id, self._records.image(image_id).labels
+        except Internal:
+            return image_id, {}
 
     def _resolve(self, ref: str) -> str:
         if is_image_id(ref):
@@ -256,33 +272,43 @@ class ImageStore:
     # removing
 
     def remove(
-        self, ref: str, *, force: bool = False, noprune: bool = False, users: Users
+        self, ref: str, *, force: bool = False, noprune: bool = False, users: Users, purge: bool = True
     ) -> builtins.list[dict[str, str]]:
         """`docker rmi`: Docker's list of `{"Untagged": name}` and `{"Deleted": digest}`. `users(id)` are the containers
-        of an image. Raises `NotFound`, and `Conflict` with Docker's words."""
+        of an image. Without `purge` the layers' space comes back later, by `purge` or the next load. Raises `NotFound`,
+        and `Conflict` with Docker's words."""
         image_id = self._resolve(ref)
-        removal = Removal(self._records, users, self._drop)
+        gone: builtins.list[_Gone] = []
+        removal = Removal(self._records, users, lambda image_id: self._forget(image_id, gone))
         with self._lock:
-            try:
+            with self._db.transaction():
                 removal.remove(image_id, ref, force=force, prune=not noprune)
-            finally:
-                self._write_index()
-        self._layers.purge()
+                failpoint.hit("image-forgotten")
+            failpoint.hit("image-deleted")
+            for image in gone:
+                self._release(image.id)
+                self._sweep(image.blobs, image.diff_ids)
+            self._write_index()
+        if purge:
+            self.purge()
         return removal.deleted
 
-    def _drop(self, image_id: str) -> builtins.list[str]:
-        """Delete an image; return the chain ids that no image has any more, top first."""
-        image = self._records.image(image_id)
+    def purge(self) -> None:
+        """Delete the layers that were removed; returns when all are gone, whoever deletes them."""
+        self._layers.purge()
+
+    def _forget(self, image_id: str, gone: "builtins.list[_Gone]") -> builtins.list[str]:
+        """Delete an image's rows, even if it is damaged, and add what they named to `gone`; return the chain ids that
+        no image and no container has any more, top first."""
         rows = self._records.layer_rows(image_id)
+        diff_ids = [row.diff_id for row in rows]
         forms = [form.blob for row in rows if (form := self._records.form(row.diff_id))]
+        blobs = [*self._records.documents(image_id), *(row.blob for row in rows), *forms]
+        gone.append(_Gone(image_id, blobs, diff_ids))
         self._records.delete(image_id)
-        failpoint.hit("image-deleted")
-        self._release(image_id)
-        blobs = [image.id, image.manifest.digest, *(row.blob for row in rows), *forms]
-        self._sweep(blobs, [row.diff_id for row in rows])
-        left = {chain for other in self._records.images() for chain in records.chain_ids(other.diff_ids)}
-        chains = zip(records.chain_ids(image.diff_ids), image.diff_ids, strict=True)
-        return [chain for chain, diff_id in reversed(list(chains)) if chain not in left and not self._held[diff_id]]
+        chains = list(zip(records.chain_ids(diff_ids), diff_ids, strict=True))
+        last = chains[self._records.shared_layers(diff_ids) :]
+        return [chain for chain, diff_id in reversed(last) if not self._held[diff_id]]
 
     def _sweep(self, blobs: builtins.list[str], diff_ids: builtins.list[str]) -> None:
         """Delete those of the blobs and layers that no row names and no load relies on."""
@@ -451,6 +477,7 @@ class ImageStore:
         raise NotFound(f"No such image: {reference.familiar}")
 
     def _incoming(self) -> Incoming:
+        self.purge()  # what was removed makes room
         return Incoming(self._content, self._layers, self._paths.layers)
 
     def _known(self, digest: str, lease: Callable[..., None]) -> KnownLayer | None:

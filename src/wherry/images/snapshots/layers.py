@@ -1,6 +1,7 @@
 """The directory of unpacked layers: see `snapshots.base` for the life cycle."""
 
 import os
+import threading
 from collections import deque
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -39,6 +40,7 @@ class LayerStore:
         self._paths = paths
         self._mounted = MountedLayers(paths)
         self._doomed: deque[Path] = deque()
+        self._purging = threading.Lock()
 
     def path(self, diff_id: str) -> Path:
         """Where the layer's directory is or would be; see `directory`. Raises `InvalidArgument` for what is no
@@ -96,11 +98,11 @@ class LayerStore:
 
     def commit(self, layers: Mapping[str, Path]) -> None:
         """Give new layers their names, durably. The caller has synced the file system. A layer that came to be
-        meanwhile stays as it is, ours is discarded."""
+        meanwhile stays as it is, ours is removed."""
         failpoint.hit("layers-commit")
         for diff_id, path in layers.items():
             if self.has(diff_id):  # somebody was faster, with this very tree perhaps
-                self.discard(path)
+                self._give_up(path)
             else:
                 self._name(path, self._paths.layer(_name(diff_id)))
         sync_directory(self._paths.layers)
@@ -115,16 +117,18 @@ class LayerStore:
 
     def discard(self, path: Path) -> None:
         """Delete a layer that was not committed."""
+        self._give_up(path)
+        self.purge()
+
+    def _give_up(self, path: Path) -> None:
         self._trash(path)
         self._trash(self._paths.packed_layer(path))
-        self.purge()
 
     def remove(self, diff_id: str) -> None:
         """Take away a layer that nothing names any more, at once; idempotent. Its space comes back by `purge`."""
         name = _name(diff_id)
         self._mounted.release(name)
-        self._trash(self._paths.layer(name))
-        self._trash(self._paths.packed_layer(self._paths.layer(name)))
+        self._give_up(self._paths.layer(name))
 
     def unmount(self, keep: Collection[str]) -> list[str]:
         """Unmount the layers that are mounted and not in `keep`, by names of directories. Returns their names."""
@@ -134,14 +138,12 @@ class LayerStore:
         return found
 
     def purge(self) -> None:
-        """Delete what was removed: slow, so not to be called with a lock held."""
-        while self._doomed:
-            try:
-                path = self._doomed.popleft()
-            except IndexError:  # another thread was faster
-                return
-            failpoint.hit("layer-trash")
-            delete_tree(path)
+        """Delete what was removed, and wait for who does so already: slow, so not to be called with a lock held."""
+        with self._purging:
+            while self._doomed:
+                failpoint.hit("layer-trash")
+                delete_tree(self._doomed[0])
+                self._doomed.popleft()
 
     def collect(self, wanted: set[str]) -> list[str]:
         """Delete everything but the layers `wanted`; nothing may be loading. Returns the names removed."""
