@@ -4,6 +4,7 @@ All listen on addresses of a network namespace of the test, or of the one that `
 machine.
 """
 
+import base64
 import contextlib
 import gzip
 import hashlib
@@ -26,7 +27,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import trustme
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
 
 from wherry.linux import netns as namespaces
 from wherry.linux.syscalls import NR, syscall
@@ -482,3 +487,154 @@ class PythonRegistry(Server):
         first = int(match[1])
         headers["Content-Range"] = f"bytes {first}-{len(data) - 1}/{len(data)}"
         exchange.reply(206, data[first:], headers)
+
+
+# -- tokens
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+class TokenServer(Server):
+    """Gives tokens that docker-registry believes, where `configuration` is its `auth` section. `users` are names and
+    passwords; `grant(user, scope)` says what actions somebody has ("" is anonymous). An identity token is the user's
+    name after `identity-`."""
+
+    SERVICE = "test registry"
+
+    def __init__(self, directory: Path, users: dict[str, str], **options: Any) -> None:
+        super().__init__(**options)
+        self.users = users
+        self.grant: Callable[[str, str], list[str]] = lambda user, name: ["pull", "push"] if user else []
+        self.life = 300
+        authority = trustme.CA(key_type=trustme.KeyType.RSA)
+        certificate = authority.issue_cert("tokens", key_type=trustme.KeyType.RSA)
+        self._chain = x509.load_pem_x509_certificate(certificate.cert_chain_pems[0].bytes())
+        self._key: Any = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
+        self._bundle = directory / "tokens.pem"
+        authority.cert_pem.write_to_path(self._bundle)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        settings = {"realm": f"{self.url}/token", "service": self.SERVICE, "issuer": "tests"}
+        return {"token": {**settings, "rootcertbundle": str(self._bundle)}}
+
+    def answer(self, exchange: Exchange) -> None:
+        seen = exchange.seen
+        form = parse_qs(seen.body.decode()) if seen.method == "POST" else seen.query
+        user = self._user(seen, form)
+        if user is None:
+            exchange.json(401, {"details": "incorrect username or password"})
+            return
+        scopes = [scope for text in form.get("scope", []) for scope in text.split()]
+        reply = {"token": self.issue(user, scopes), "expires_in": self.life}
+        if "offline_token" in form:
+            reply["refresh_token"] = f"identity-{user}"
+        exchange.json(200, reply)
+
+    def _user(self, seen: Seen, form: dict[str, list[str]]) -> str | None:
+        if seen.method == "POST":
+            user = form["refresh_token"][0].removeprefix("identity-")
+            return user if user in self.users else None
+        if not (value := seen.headers.get("authorization")):
+            return ""
+        user, _, password = base64.b64decode(value.removeprefix("Basic ")).decode().partition(":")
+        return user if self.users.get(user) == password else None
+
+    def issue(self, user: str, scopes: list[str]) -> str:
+        """A signed token for what `user` may do of `scopes`."""
+        now = int(time.time())
+        access = []
+        for kind, name, actions in (scope.split(":") for scope in scopes):
+            granted = [action for action in actions.split(",") if action in self.grant(user, name)]
+            access.append({"type": kind, "name": name, "actions": granted})
+        claims = {
+            "iss": "tests", "sub": user, "aud": self.SERVICE, "jti": "1", "access": access,
+            "iat": now, "nbf": now - 10, "exp": now + 300,
+        }  # fmt: skip
+        der = self._chain.public_bytes(serialization.Encoding.DER)
+        header = {"typ": "JWT", "alg": "RS256", "x5c": [base64.b64encode(der).decode()]}
+        signed = f"{_base64url(json.dumps(header).encode())}.{_base64url(json.dumps(claims).encode())}"
+        signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return f"{signed}.{_base64url(signature)}"
+
+
+# -- a proxy
+
+
+class ProxyServer:
+    """An HTTP proxy: CONNECT and requests with whole URLs. `heads` are the heads that came; `login`: `user:password`
+    that it wants; `map`: other addresses to connect to, by `host:port`. A context manager."""
+
+    def __init__(self, login: str = "", **options: Any) -> None:
+        self.heads: list[str] = []
+        self.login = login
+        self.map: dict[str, tuple[str, int]] = {}
+        self._socket = listen(**options)
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://{login + '@' if login else ''}127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._socket.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head and (data := client.recv(65536)):
+                head += data
+            head, _, rest = head.partition(b"\r\n\r\n")
+            self.heads.append(head.decode())
+            if self.login and f"Basic {base64.b64encode(self.login.encode()).decode()}" not in head.decode():
+                client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            else:
+                self._forward(client, head, rest)
+
+    def _forward(self, client: socket.socket, head: bytes, rest: bytes) -> None:
+        method, target, _ = head.split(b"\r\n")[0].decode().split(" ")
+        parts = urlsplit(target if "://" in target else f"//{target}")
+        where = self.map.get(parts.netloc, (parts.hostname or "", parts.port or 80))
+        with socket.create_connection(where) as server:
+            if method == "CONNECT":
+                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+                lines = [line for line in head.split(b"\r\n")[1:] if not line.lower().startswith(b"proxy-")]
+                start = f"{method} {path} HTTP/1.1\r\nConnection: close\r\n".encode()
+                server.sendall(start + b"\r\n".join(lines) + b"\r\n\r\n")
+            server.sendall(rest)
+            back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+            back.start()
+            _pump(client, server)
+            back.join()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def __enter__(self) -> "ProxyServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+# -- places
+
+
+def other_address(address: str = "10.250.0.1") -> str:
+    """An address of this network namespace that is not loopback's: registries there have to prove themselves."""
+    subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+    return address

@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from wherry.registry.cancel import Cancellation
 from wherry.registry.certs import Contexts, Tls
 from wherry.registry.config import RegistryConfig
 from wherry.registry.connections import Connection, Pool
-from wherry.registry.dial import DialError, Target, dial, proxy_authorization, shut
+from wherry.registry.dial import DialError, Target, dial, proxy_authorization, shut, tls_failure
 from wherry.registry.errors import RegistryError, Unreachable
 
 _PORTS = {"http": 80, "https": 443}
@@ -377,6 +378,9 @@ def target_of(parts: SplitResult) -> str:
 
 
 def _broken(request: Request, error: Exception) -> RegistryError:
+    if isinstance(error, ssl.SSLError):
+        failure = tls_failure(error)  # TLS 1.3 tells of refused certificates of clients after the handshake
+        return Unreachable(request.method, request.url, str(failure), passing=failure.passing)
     return Unreachable(request.method, request.url, _reason(error), passing=not isinstance(error, ValueError))
 
 
