@@ -297,6 +297,8 @@ def _check_types(manifest: oci.Manifest) -> None:
     for layer in manifest.layers:
         if not layer.media_type.startswith(_LAYER_TYPES):
             raise InvalidArgument(f"unsupported media type {layer.media_type}")
+        if layer.size < 0:
+            raise InvalidArgument(f"layer {layer.digest}: invalid size {layer.size}")
         _check_sha256(layer.digest)
 
 
