@@ -326,6 +326,7 @@ class Server:
         self.requests: list[Seen] = []
         self.rules: list[Rule] = []
         self.connections = 0
+        self.reads_bodies = True
         self._lock = threading.Lock()
         self._server = _Threads(self, listen(address, port, netns), tls)
         self.host = address
@@ -428,7 +429,7 @@ def _handler(owner: Server) -> type[BaseHTTPRequestHandler]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             seen = Seen(self.command, parts.path, parse_qs(parts.query), headers)
             owner.requests.append(seen)
-            if length := int(headers.get("content-length", 0)):
+            if owner.reads_bodies and (length := int(headers.get("content-length", 0))):
                 seen.body = self.rfile.read(length)
             return seen
 

@@ -218,7 +218,10 @@ def test_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
             repository.resolve("latest")
         mine.mkdir(parents=True)
         authority.cert_pem.write_to_path(mine / "ca.crt")
-        with client.repository(registry.address, NAME) as repository, telling(RegistryError, "…remote error: tls: bad certificate"):
+        with (
+            client.repository(registry.address, NAME) as repository,
+            telling(RegistryError, "…remote error: tls: bad certificate"),
+        ):
             repository.resolve("latest")
         pair = clients.issue_cert("me")
         pair.cert_chain_pems[0].write_to_path(mine / "client.cert")

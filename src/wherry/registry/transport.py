@@ -23,6 +23,7 @@ from wherry.registry.errors import RegistryError, Unreachable
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECTS_MAX = 10
+_URL_MAX = 8192
 _DRAIN = 64 * 1024
 _PIECE = 256 * 1024
 _SLICE = 64 * 1024
@@ -64,6 +65,16 @@ def split_url(url: str) -> SplitResult:
     if parts.scheme not in _PORTS or not parts.hostname or port == 0 or not url.isascii() or not url.isprintable():
         raise RegistryError(f"invalid URL {url[:200]!r}")
     return parts
+
+
+def join_url(base: str, where: str) -> str:
+    """The URL that a registry means by `where` in its reply to `base`. Raises `RegistryError` when that is none."""
+    if len(where) > _URL_MAX:
+        raise RegistryError(f"{base}: the registry gives a URL that is too long")
+    try:
+        return split_url(urljoin(base, where)).geturl()
+    except ValueError:
+        raise RegistryError(f"invalid URL {where[:200]!r}") from None
 
 
 def host_of(parts: SplitResult, tls: Tls = Tls()) -> Host:  # noqa: B008 — frozen
@@ -351,9 +362,7 @@ class Transport:
 
 def _redirected(request: Request, status: int, where: str) -> Request:
     """The request that a redirect asks for. Secrets go to no other origin, nothing from TLS to plain text."""
-    if len(where) > 8192:
-        raise Unreachable(request.method, request.url, "the redirect's URL is too long", passing=False)
-    parts = split_url(urljoin(request.url, where))
+    parts = split_url(join_url(request.url, where))
     host = host_of(parts, request.host.tls)
     if request.host.scheme == "https" and host.scheme != "https":
         reason = f"refusing to follow a redirect from https to {parts.scheme}://{parts.netloc}"

@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from wherry import failpoint
 from wherry.errors import WherryError
@@ -21,7 +21,7 @@ from wherry.registry.auth import error_of
 from wherry.registry.errors import RegistryError
 from wherry.registry.retry import Attempts
 from wherry.registry.sources import Source
-from wherry.registry.transport import Response
+from wherry.registry.transport import Response, join_url
 
 _PIECE = 1 << 20
 _CHUNK = 16 << 20
@@ -212,7 +212,7 @@ class Upload:
         """Go on where the registry says, relative or not."""
         where = response.header("Location")
         if where:
-            self._location = urljoin(response.request.url, where[:8192])
+            self._location = join_url(response.request.url, where)
         elif not self._location:
             raise RegistryError(f"{response.request.url}: the registry does not say where to upload to")
 
