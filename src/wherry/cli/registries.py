@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from wherry.cli.references import Reference
     from wherry.cli.session import Session
+    from wherry.client.credentials import Auth
+    from wherry.registry.client import Registry
+    from wherry.registry.credentials import Credentials
     from wherry.registry.repository import RawManifest, Repository
 
 IMAGES = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
@@ -25,15 +28,10 @@ class Remote:
     connections, and raises StatusError for what registries answer."""
 
     def __init__(self, session: Session, reference: Reference, *, insecure: bool = False) -> None:
-        from wherry.registry.client import Registry
-        from wherry.registry.config import RegistryConfig
-        from wherry.registry.proxies import from_environment
+        from wherry.client.credentials import lookup_if_possible, server_of
 
-        config = RegistryConfig(
-            insecure=(reference.domain,) if insecure else (), proxy=from_environment(), attempts=1
-        )  # fmt: skip
-        self._registry, self._reference = Registry(config), reference
-        self._credentials = credentials(session, reference.domain)
+        self._registry, self._reference = _registry((reference.domain,) if insecure else ()), reference
+        self._credentials = _credentials(lookup_if_possible(session.config, server_of(reference.domain)))
         self.repository: Repository
 
     def __enter__(self) -> Remote:
@@ -65,15 +63,34 @@ class Remote:
             return None
 
 
-def credentials(session: Session, domain: str) -> Any:
-    """The user's credentials for a reference's domain."""
-    from wherry.client.credentials import lookup_if_possible, server_of
+def log_in(auth: Auth) -> dict[str, str]:
+    """Try credentials without an engine; returns what an engine would. Raises StatusError."""
+    from wherry.errors import WherryError
+
+    try:
+        status, token = _registry().login(auth["serveraddress"], _credentials(auth))
+    except WherryError as error:
+        raise StatusError(str(error)) from None
+    return {"Status": status, "IdentityToken": token}
+
+
+def _registry(insecure: tuple[str, ...] = ()) -> Registry:
+    from wherry.registry.client import Registry
+    from wherry.registry.config import RegistryConfig
+    from wherry.registry.proxies import from_environment
+
+    return Registry(RegistryConfig(insecure=insecure, proxy=from_environment(), attempts=1))
+
+
+def _credentials(found: Auth) -> Credentials:
     from wherry.registry.credentials import Credentials
 
-    found = lookup_if_possible(session.config, server_of(domain))
-    fields = {"username": "username", "password": "password", "identity_token": "identitytoken",
-              "registry_token": "registrytoken"}  # fmt: skip
-    return Credentials(**{field: found.get(key, "") for field, key in fields.items()})
+    return Credentials(
+        username=found.get("username", ""),
+        password=found.get("password", ""),
+        identity_token=found.get("identitytoken", ""),
+        registry_token=found.get("registrytoken", ""),
+    )
 
 
 def document(data: bytes, what: str) -> dict[str, Any]:

@@ -53,14 +53,6 @@ def remove(config: ClientConfig, of: str) -> None:
     shutil.rmtree(_path(config, of), ignore_errors=True)
 
 
-def names(config: ClientConfig) -> list[str]:
-    """The lists there are, by their full references as far as the names of files tell."""
-    try:
-        return sorted(os.listdir(os.path.join(config.directory, "manifests")))
-    except OSError:
-        return []
-
-
 def _path(config: ClientConfig, *references: str) -> str:
     files = [reference.replace(":", "-").replace("/", "_") for reference in references]
     return os.path.join(config.directory, "manifests", *files)
