@@ -14,7 +14,7 @@ from wherry.registry.blobs import Blob, BlobReader
 from wherry.registry.cancel import Cancellation
 from wherry.registry.config import RegistryConfig
 from wherry.registry.endpoints import DOCKER_IO, PULL, PUSH, RESOLVE
-from wherry.registry.errors import RegistryError, of_pull
+from wherry.registry.errors import RegistryError, Unconnected, of_pull
 from wherry.registry.retry import Attempts, Waiting
 from wherry.registry.sources import Source
 from wherry.registry.transport import BytesBody, Response, Transport, join_url
@@ -116,7 +116,7 @@ class Repository:
                 return self._first(capability, ask)
             except RegistryError as error:
                 try:
-                    attempts.pause(error)
+                    _pause(attempts, error)
                 except RegistryError as last:
                     raise self._told(last, reference) from None
 
@@ -215,7 +215,14 @@ class Repository:
             try:
                 return work()
             except RegistryError as error:
-                attempts.pause(error)
+                _pause(attempts, error)
+
+
+def _pause(attempts: Attempts, error: RegistryError) -> None:
+    """Wait before trying again; not for a registry that cannot even be connected to: whoever asks wants to know."""
+    if isinstance(error, Unconnected):
+        raise error
+    attempts.pause(error)
 
 
 def check_name(path: str) -> str:
