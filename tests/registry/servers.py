@@ -286,6 +286,25 @@ class Exchange:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
+    def pass_on(self, host: str, port: int, count: int) -> None:
+        """Have another server answer, and close the connection. When it gets but `count` bytes of a longer body, its
+        answer is kept. For servers with `reads_bodies` False."""
+        seen, handler = self.seen, self._handler
+        head = "".join(f"{name}: {value}\r\n" for name, value in seen.headers.items() if name != "connection")
+        with socket.create_connection((host, port)) as server:
+            start = f"{seen.method} {handler.path} HTTP/1.1\r\n{head}Connection: close\r\n\r\n"
+            server.sendall(start.encode() + self.read_body(count))
+            whole = count == int(seen.headers.get("content-length", 0))
+            if not whole:
+                server.shutdown(socket.SHUT_WR)
+            while data := server.recv(65536):
+                handler.wfile.write(data if whole else b"")
+        handler.close_connection = True
+
+    def read_body(self, count: int) -> bytes:
+        """The first `count` bytes of the body. For servers with `reads_bodies` False."""
+        return self._handler.rfile.read(count)
+
     def wait_for_hang_up(self) -> None:
         """Say nothing until the client goes away."""
         with contextlib.suppress(OSError):
@@ -488,6 +507,70 @@ class PythonRegistry(Server):
         first = int(match[1])
         headers["Content-Range"] = f"bytes {first}-{len(data) - 1}/{len(data)}"
         exchange.reply(206, data[first:], headers)
+
+
+class Uploads:
+    """Makes a registry take uploads, by the rules. `open` are those that are not finished. `chunk_min`: the least size
+    of a chunk; `base`: what Locations begin with."""
+
+    def __init__(self, registry: PythonRegistry, *, chunk_min: int = 0, base: str = "") -> None:
+        self.open: dict[str, bytes] = {}
+        self._registry = registry
+        self._chunk_min = chunk_min
+        self._base = base
+        self._number = 0
+        path = _REPOSITORY.replace("?P<name>", "") + "/blobs/uploads/"
+        registry.rule(f"POST {path}")(self._start)
+        registry.rule(f"(PATCH|PUT|GET|DELETE) {path}.+")(self._go_on)
+
+    def _start(self, exchange: Exchange) -> None:
+        self._number += 1
+        key = f"{exchange.seen.path}{self._number}"
+        self.open[key] = b""
+        headers = {"OCI-Chunk-Min-Length": str(self._chunk_min)} if self._chunk_min else {}
+        self._tell(exchange, 202, key, headers)
+
+    def _tell(self, exchange: Exchange, status: int, key: str, headers: dict[str, str] | None = None) -> None:
+        have = len(self.open[key])
+        where = {"Location": f"{self._base}{key}?state={have}", "Range": f"0-{max(0, have - 1)}"}
+        exchange.reply(status, b"", {**where, **(headers or {})})
+
+    def _go_on(self, exchange: Exchange) -> None:
+        seen, key = exchange.seen, exchange.seen.path
+        if key not in self.open:
+            exchange.error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+        elif seen.method != "GET" and seen.query["state"] != [str(len(self.open[key]))]:
+            exchange.reply(400, b"the state is another")
+        elif seen.method == "GET":
+            self._tell(exchange, 204, key)
+        elif seen.method == "DELETE":
+            del self.open[key]
+            exchange.reply(204)
+        elif seen.method == "PATCH":
+            self._append(exchange, key)
+        else:
+            self._finish(exchange, key)
+
+    def _append(self, exchange: Exchange, key: str) -> None:
+        first, _, last = exchange.seen.headers["content-range"].partition("-")
+        have, body = len(self.open[key]), exchange.seen.body
+        if int(first) != have or int(last) != have + len(body) - 1:
+            self._tell(exchange, 416, key)
+            return
+        self.open[key] += body
+        self._tell(exchange, 202, key)
+
+    def _finish(self, exchange: Exchange, key: str) -> None:
+        blob, (digest,) = self.open.pop(key) + exchange.seen.body, exchange.seen.query["digest"]
+        if digest_of(blob) != digest:
+            exchange.error(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+            return
+        self._registry.store.blobs[digest] = blob
+        exchange.reply(201, b"", {"Docker-Content-Digest": digest, "Location": f"/v2/x/blobs/{digest}"})
+
+    def take(self, exchange: Exchange, count: int) -> None:
+        """Keep the first bytes of a body that is not answered."""
+        self.open[exchange.seen.path] += exchange.read_body(count)
 
 
 # -- tokens

@@ -18,7 +18,7 @@ from wherry.registry.certs import Contexts, Tls
 from wherry.registry.config import RegistryConfig
 from wherry.registry.connections import Connection, Pool
 from wherry.registry.dial import DialError, Target, dial, proxy_authorization, shut, tls_failure
-from wherry.registry.errors import RegistryError, Unreachable
+from wherry.registry.errors import RegistryError, Unconnected, Unreachable
 
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -262,13 +262,14 @@ class Transport:
         raise Unreachable(first.method, first.url, f"stopped after {_REDIRECTS_MAX} redirects", passing=False)
 
     def _send_once(self, request: Request) -> Response:
-        """One exchange. A kept connection that turns out to be closed is replaced, once."""
+        """One exchange. A kept connection that turns out to be closed is replaced, once, unless the registry may have
+        got a part of a blob over it."""
         connection = self._take(request)
         try:
             return self._exchange(request, connection)
         except (http.client.RemoteDisconnected, ConnectionError) as error:
             connection.close()
-            if connection.fresh:
+            if connection.fresh or not isinstance(request.body, BytesBody | None):
                 raise _broken(request, error) from None
         except BaseException:
             connection.close()
@@ -355,7 +356,7 @@ class Transport:
         try:
             sock = dial(target, self._config.connect_timeout, self.cancel)
         except DialError as error:
-            raise Unreachable(request.method, request.url, str(error), passing=error.passing) from None
+            raise Unconnected(request.method, request.url, str(error), passing=error.passing) from None
         sock.settimeout(self._config.stall_timeout)
         return Connection(target, sock)
 

@@ -133,13 +133,12 @@ class Upload:
         """Get ready for another attempt, or raise `error`."""
         if error.status == 413 and self._chunk != _SMALLER_CHUNK:
             self._chunk = _SMALLER_CHUNK
-        elif error.status == 416 or _is_lost(error):
-            error.passing = True
-            self._attempts.pause(error)
-            if _is_lost(error):
-                self._location = ""
         else:
+            lost = _is_lost(error) or (error.status == 416 and not self._at)
+            error.passing = error.passing or lost or error.status == 416
             self._attempts.pause(error)
+            self._location = "" if lost else self._location
+            self._chunk = self._chunk or _CHUNK  # so that the next failure costs less
         self._find_out()
         if self._at - self._failed_at >= _PROGRESS:
             self._attempts.failed = 0
@@ -206,7 +205,6 @@ class Upload:
                 self._at = min(_received(response, 0), self._payload.size)
         except RegistryError:
             return
-        self._chunk = self._chunk or _CHUNK
 
     def _follow(self, response: Response) -> None:
         """Go on where the registry says, relative or not."""
