@@ -151,6 +151,27 @@ def test_sign_in_distribution_and_search_answer_as_docker_does(host, registry, p
         assert host.api("GET", f"/images/search?{query}") == (400, {"message": message})
 
 
+def test_import_of_a_url(host, evil):
+    archive = busybox_tar()
+
+    @evil.rule(r"GET /root.tar")
+    def root(exchange):
+        exchange.reply(200, archive)
+
+    host.docker("import", "-c", 'CMD ["echo", "imported"]', f"{evil.url}/root.tar", "from-url")
+    assert host.out("run", "--rm", "from-url") == "imported"
+    assert host.out("history", "--format", "{{.Comment}}", "from-url") == f"Imported from {evil.url}/root.tar"
+    host.docker("rmi", "from-url")
+    for source, status, message in (
+        (f"{evil.url}/absent", 404, f"failed to GET {evil.url}/absent with status 404 Not Found: "),
+        ("127.0.0.1:1/x", 500, 'Get "http://127.0.0.1:1/x": dial tcp 127.0.0.1:1: connect: connection refused'),
+        ("file:///etc/passwd", 500, 'Get "file:///etc/passwd": unsupported protocol scheme "file"'),
+        ("", 500, 'Get "http:": http: no Host in request URL'),
+    ):
+        got, body = host.api("POST", f"/images/create?fromSrc={source}")
+        assert (got, body["message"][: len(message)]) == (status, message)
+
+
 def test_search_filters(host, evil):
     found = [
         {"name": "a", "description": "x", "star_count": 5, "is_official": True},

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from wherry.engine.url_import import UrlImport
 from wherry.images.oci import Platform
 from wherry.images.references import is_image_id, parse
 from wherry.images.store import HistoryItem, Image, ImageUser
@@ -130,6 +131,32 @@ async def import_(
     image = await engine.run_blocking(engine.images.resolve, image_id)
     _publish(engine, "import", image_id, image.repo_tags[0] if image.repo_tags else image_id, image.labels)
     return image_id
+
+
+async def import_url(
+    engine: "Engine",
+    url: str,
+    *,
+    reference: str | None,
+    changes: list[str],
+    message: str,
+    platform: str | None,
+    progress: Progress,
+) -> str:
+    """POST /images/create?fromSrc=URL: make an image of an archive that is fetched; returns its id."""
+    work = UrlImport(
+        engine.images,
+        url,
+        reference=reference or "",
+        changes=changes,
+        message=message,
+        platform=parse_platform(platform),
+        report=progress,
+    )
+    await engine.transfers.run(work)
+    image = await engine.run_blocking(engine.images.resolve, work.image_id)
+    _publish(engine, "import", image.id, image.repo_tags[0] if image.repo_tags else image.id, image.labels)
+    return image.id
 
 
 def _publish(engine: "Engine", action: str, image_id: str, name: str, labels: Mapping[str, str]) -> None:
