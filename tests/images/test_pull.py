@@ -10,7 +10,7 @@ from tests.images.mkimg import digest
 from tests.images.puller import big, changed, in_thread, index_of, pull, pull_of, settled, small
 from tests.images.shop import contents, leftovers, nobody
 from tests.registry.servers import INDEX, MANIFEST, OCI_MANIFEST, PythonRegistry, make_image
-from wherry.errors import NotFound, WherryError
+from wherry.errors import NotFound, Unavailable, WherryError
 from wherry.images import platforms
 from wherry.images.oci import Descriptor, Platform
 from wherry.images.progress import short
@@ -440,6 +440,23 @@ def test_a_removal_leaves_what_a_pull_relies_on(store, registry):
     thread.join()
     assert errors == []
     assert len(store.lower_dirs(store.resolve(f"{registry.address}/app:1"))) == 2
+
+
+def test_a_full_disk_gets_its_space_back(monkeypatch, store, paths, registry):
+    real = os.statvfs
+
+    def nearly_full(path):
+        status = list(real(path))
+        status[4] = 10  # f_bavail
+        return os.statvfs_result(status)
+
+    registry.store.put("app", "1", make_image([big()]))
+    store.content.partial("sha256:" + "0" * 64).write_bytes(b"of another")
+    monkeypatch.setattr(os, "statvfs", nearly_full)
+    with pytest.raises(Unavailable, match="no space left on device"):
+        pull(store, registry.address)
+    assert contents(paths) == ([], [])
+    assert partials(paths) == ["partial-" + "0" * 64]
 
 
 def test_rests_are_dropped_when_they_are_old_or_many(store, paths):
