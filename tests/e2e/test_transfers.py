@@ -13,6 +13,8 @@ from tests.images.puller import big, small
 from tests.registry.servers import DockerRegistry, PythonRegistry, make_image
 
 from .host import Host, busybox_tar
+from .record_transfers import RECORDING, caller
+from .transfer_cases import answers, clean_up
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,17 @@ def published(host, registry, tmp_path):
     host.docker("rmi", "-f", name)
     yield name, digests.partition("@")[2]
     host.docker("rmi", "-f", name, check=False)
+
+
+def test_pulls_answer_as_docker_does(host, evil):
+    """Every line but those that depend on how fast it goes, status codes, names, as a real Docker gave them."""
+    call = caller(host.address)
+    try:
+        found = json.loads(json.dumps(answers(call, evil)))
+    finally:
+        clean_up(call, evil)
+    for ours, docker in zip(found, json.loads(RECORDING.read_text()), strict=True):
+        assert ours == docker
 
 
 def test_pull_run_and_push_back(host, registry, published):

@@ -61,6 +61,11 @@ def changed(image, **fields):
     return type(image)(json.dumps(document).encode(), image.config, image.layers, image.media_type)
 
 
+def config_type(kind):
+    """Makes an image whose config says that it is a `kind`."""
+    return lambda image: changed(image, config=json.loads(image.manifest)["config"] | {"mediaType": kind})
+
+
 def in_thread(function):
     """Run `function` in a thread: (thread, list that gets its exception)."""
     errors = []

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.images.mkimg import digest
-from tests.images.puller import big, changed, in_thread, index_of, pull, pull_of, settled, small
+from tests.images.puller import big, changed, config_type, in_thread, index_of, pull, pull_of, settled, small
 from tests.images.shop import contents, leftovers, nobody
 from tests.registry.servers import INDEX, MANIFEST, OCI_MANIFEST, PythonRegistry, make_image
 from wherry.errors import NotFound, Unavailable, WherryError
@@ -219,10 +219,6 @@ def wrong_layers(image):
     return changed(image, layers=json.loads(make_image(other_layer(image)).manifest)["layers"])
 
 
-def config_type(kind):
-    return lambda image: changed(image, config=json.loads(image.manifest)["config"] | {"mediaType": kind})
-
-
 def layer_field(**fields):
     def change(image):
         first, *rest = json.loads(image.manifest)["layers"]
@@ -231,11 +227,18 @@ def layer_field(**fields):
     return change
 
 
+def of_windows(image):
+    config = image.config.replace(b'"linux"', b'"windows"')
+    descriptor = json.loads(image.manifest)["config"] | {"digest": digest(config), "size": len(config)}
+    return changed(type(image)(image.manifest, config, image.layers), config=descriptor)
+
+
 HELM = "application/vnd.cncf.helm.config.v1+json"
 REFUSED = {
     "too few layers": (lambda i: changed(i, layers=json.loads(i.manifest)["layers"][:1]), "don't match image config"),
     "other layers": (wrong_layers, "layers from manifest don't match image configuration"),
-    "a chart": (config_type(HELM), f"unsupported media type {HELM}"),
+    "a chart": (config_type(HELM), f'Encountered remote "{HELM}"(unknown) when fetching'),
+    "of another system": (of_windows, 'image operating system "windows" cannot be used on this platform'),
     "a layer of no kind": (layer_field(mediaType="application/x-foo"), "unsupported media type application/x-foo"),
     "a digest that climbs": (layer_field(digest="sha256:../../../etc/passwd"), "invalid checksum digest"),
     "a digest of another kind": (layer_field(digest="sha512:" + "0" * 128), "unsupported digest algorithm"),
