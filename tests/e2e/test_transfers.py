@@ -293,6 +293,7 @@ def test_a_client_that_goes_away_takes_its_pull_with_it(host, evil):
     client.send_signal(signal.SIGINT)
     client.communicate()
     host.wait_until(lambda: gone, "the end of the download")
+    assert "never retrieved" not in host.log()
     host.docker("pull", "-q", f"{evil.address}/app:1")
     assert evil.asked(f"GET .*{digest(layer)}")[-1].headers["range"] == f"bytes={2 << 20}-"
     host.docker("rmi", f"{evil.address}/app:1")

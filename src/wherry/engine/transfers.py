@@ -65,6 +65,7 @@ class Transfers:
             work.cancel()
             if not job.cancel():
                 await asyncio.wait({waiting})
+                waiting.exception()  # nobody wants to hear of it
             raise
         finally:
             self._running.discard(work)
