@@ -177,7 +177,8 @@ class DockerRegistry:
         }
         configuration["http"] = {"addr": self.address, "secret": "same", **configuration.get("http", {})}
         (self.root / "config.yml").write_text(yaml.safe_dump(configuration))
-        prefix = ["nsenter", f"--net=/run/netns/{self.netns}"] if self.netns else []
+        prefix = ["setpriv", "--pdeathsig", "KILL"]  # a test that is killed leaves nothing behind
+        prefix += ["nsenter", f"--net=/run/netns/{self.netns}"] if self.netns else []
         command = [
             *prefix,
             shutil.which("docker-registry") or "docker-registry",
@@ -691,7 +692,8 @@ class ProxyServer:
                 start = f"{method} {path} HTTP/1.1\r\nConnection: close\r\n".encode()
                 server.sendall(start + b"\r\n".join(lines) + b"\r\n\r\n")
             server.sendall(rest)
-            back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+            last = b"" if method == "CONNECT" else b"\r\nConnection: close\r\n"
+            back = threading.Thread(target=_pump, args=(server, client, last), daemon=True)
             back.start()
             _pump(client, server)
             back.join()
@@ -707,8 +709,11 @@ class ProxyServer:
         self.close()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, header: bytes = b"") -> None:
+    """Copy all; `header` goes after the first line."""
     with contextlib.suppress(OSError):
+        if header:
+            sink.sendall(source.recv(65536).replace(b"\r\n", header, 1))
         while data := source.recv(65536):
             sink.sendall(data)
     with contextlib.suppress(OSError):
