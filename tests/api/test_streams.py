@@ -1,6 +1,7 @@
 """Replies that last: wait, logs, attach, exec, events, progress."""
 
 import asyncio
+import base64
 import json
 import threading
 
@@ -11,6 +12,7 @@ from tests.api.fake import ID, cat, container
 from wherry import errors
 from wherry.http.hijack import MULTIPLEXED_STREAM, RAW_STREAM
 from wherry.http.stdcopy import STDOUT, frame
+from wherry.registry.credentials import Credentials
 
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: tcp\r\n"
 
@@ -278,10 +280,34 @@ def test_import(call, engine, monkeypatch):
     assert reply.body.endswith(b'"error":"FOO is not a valid change command"}\r\n')
 
 
-def test_pull_says_it_cannot(call):
-    reply = call("POST", "/images/create?fromImage=busybox&tag=latest")
-    assert reply.status == 501
-    assert "pulling" in reply.json["message"]
+def test_pull_parses_its_name_and_streams_what_comes(call, engine, monkeypatch):
+    asked = []
+
+    async def pull(_engine, reference, *, platform, credentials, report):
+        asked.append((str(reference), platform, credentials))
+        if "absent" in str(reference):
+            raise errors.NotFound("not there")
+        report({"status": "one"})
+        raise errors.NotFound("then it failed")
+
+    engine.replace(monkeypatch, "transfers.pull", function=pull)
+    header = base64.urlsafe_b64encode(b'{"username":"me","password":"it"}').decode()
+    reply = call("POST", "/images/create?fromImage=busybox&tag=1&platform=linux/arm64", X_Registry_Auth=header)
+    assert reply.status == 200
+    assert [json.loads(line) for line in reply.body.splitlines()] == [
+        {"status": "one"},
+        {"errorDetail": {"message": "then it failed"}, "error": "then it failed"},
+    ]
+    assert asked == [("docker.io/library/busybox:1", "linux/arm64", Credentials("me", "it"))]
+    for query, name in (
+        ("x:2&tag=3", "docker.io/library/x:3"),
+        ("x", "docker.io/library/x"),
+        ("a.b/x&tag=sha256:" + "0" * 64, "a.b/x@sha256:" + "0" * 64),
+    ):
+        call("POST", f"/images/create?fromImage={query}", X_Registry_Auth="!")
+        assert asked[-1] == (name, None, None)
+    reply = call("POST", "/images/create?fromImage=absent")
+    assert (reply.status, reply.json) == (404, {"message": "not there"})
 
 
 def test_verbs_go_on_when_the_client_hangs_up(server, engine, monkeypatch):

@@ -93,6 +93,18 @@ def ask(engine, wherry, monkeypatch):
         (["context", "use", ""], ["default"]),
         (["help", ""], []),
         (["completion", ""], ["bash", "fish", "zsh"]),
+        (["pu"], ["pull", "push"]),
+        (["push", ""], ["busybox", "busybox:1.36", "busybox:latest"]),
+        (["push", "busybox", ""], []),
+        (["pull", "--platform", "linux/s"], ["linux/s390x"]),
+        (["search", "--format", ""], ["json", "table"]),
+        (["search", "--filter", "is-official="], ["is-official=true", "is-official=false"]),
+        (["manifest", ""], ["annotate", "create", "inspect", "push", "rm"]),
+        (["manifest", "annotate", "--arch", "riscv"], ["riscv64"]),
+        (["manifest", "inspect", "list", ""], []),
+        (["buildx", ""], ["imagetools"]),
+        (["buildx", "imagetools", ""], ["inspect"]),
+        (["buildx", "imagetools", "inspect", "--r"], ["--raw"]),
     ],
 )
 def test_answers(ask, words, expected):
@@ -114,6 +126,19 @@ def test_answers(ask, words, expected):
 )
 def test_what_the_shell_may_do(ask, words, directive):
     assert ask(*words)[1] == directive
+
+
+def test_what_the_configuration_knows(ask, monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    auths = {"https://index.docker.io/v1/": {}, "https://b.example/v1/": {}, "c.example:5000": {}}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
+    assert ask("logout", "") == (["b.example", "c.example:5000"], 4)
+    assert ask("login", "b") == (["b.example"], 4)
+    assert ask("logout", "b.example", "")[0] == []
+    (tmp_path / "manifests/c.example-5000_x-1").mkdir(parents=True)
+    entry = {"Ref": "c.example:5000/y:2", "Descriptor": {}}
+    (tmp_path / "manifests/c.example-5000_x-1/c.example-5000_y-2").write_text(json.dumps(entry))
+    assert ask("manifest", "annotate", "c.example:5000/x:1", "")[0] == ["c.example:5000/y:2"]
 
 
 def test_the_engine_named_on_the_line_is_asked(ask, tmp_path):

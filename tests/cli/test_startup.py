@@ -89,6 +89,28 @@ def test_an_engine_that_dies_shows_its_last_words(default_socket, wherry, monkey
     assert err.splitlines()[1:] == ["the engine did not start: wherryd ended with status 1", "no overlay here"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"], ["help", "run"], ["run", "--help"], ["--version"], ["container"], ["nonesuch"],
+        ["completion", "bash"], ["__complete", "rm", ""], ["context", "ls"], ["context", "show"],
+        ["context", "create", "ab"], ["context", "inspect"], ["context", "use", "default"],
+        ["context", "export", "ab", "-"], ["login"], ["logout"], ["login", "-u", "x"],
+        ["manifest", "inspect", "x", "y"], ["manifest", "rm", "x"], ["manifest", "push", "x"], ["run"],
+        ["run", "--pull", "x", "y"], ["run", "-p", "x", "y"], ["pull", "X"], ["push", "X"], ["tag", "x", "X"],
+        ["load", "-i", "nofile"], ["import", "nofile"], ["image", "from-host", "x"],
+        ["image", "from-host", "X", "sh"], ["cp", "a", "b"], ["stop"], ["ps", "--nope"],
+        ["search", "--limit", "x", "y"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_no_engine_is_started_for_what_needs_none(words, default_socket, wherry, monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setattr("wherry.cli.autostart.start_engine", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr("os.isatty", lambda _: False)
+    wherry(*words)
+
+
 def test_no_engine_is_started_for_a_named_host(wherry, monkeypatch, tmp_path):
     monkeypatch.setattr("wherry.cli.autostart.start_engine", lambda *_: pytest.fail("started"))
     _, err, code = wherry("-H", f"unix://{tmp_path}/x.sock", "ps")

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from wherry.daemon import config
+from wherry.daemon import config, wiring
 from wherry.daemon.options import OPTIONS, parse_bytes, parse_flags, usage
+from wherry.engine import transfers
 from wherry.engine.config import EngineConfig
 from wherry.errors import InvalidArgument
 from wherry.runtime import reaper
@@ -59,6 +60,22 @@ def test_the_file_gives_values_and_flags_add_to_lists(file):
     assert loaded["labels"] == ["a=b"]
 
 
+def test_registries(file):
+    """The proxies are in an object of their own, as in Docker's file; the environment's count where none is given."""
+    path = file(
+        {"proxies": {"https-proxy": "http://p:1", "no-proxy": "a"}, "insecure-registries": ["10.0.0.0/8", "r:5000"]}
+    )
+    loaded = load("--registry-mirror", "https://m/path", file=path)
+    assert (loaded["https-proxy"], loaded["no-proxy"], loaded["http-proxy"]) == ("http://p:1", "a", "")
+    assert loaded["insecure-registries"] == ["10.0.0.0/8", "r:5000"]
+    found = transfers.registry_config(wiring.engine_config(loaded))
+    assert (found.mirrors, found.insecure) == (("https://m/path",), ("10.0.0.0/8", "r:5000"))
+    assert (found.proxy.https, found.attempts) == ("http://p:1", 5)
+    for bad in ({"http-proxy": "http://p"}, {"proxies": {"ftp-proxy": "x"}}, {"proxies": "x"}):
+        with pytest.raises(InvalidArgument, match="prox"):
+            load(file=file(bad))
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -67,6 +84,17 @@ def test_the_file_gives_values_and_flags_add_to_lists(file):
         (["--mtu"], "flag needs an argument: --mtu"),
         (["--mtu", "x"], 'invalid argument "x" for "--mtu" flag'),
         (["--icc=perhaps"], "invalid syntax"),
+        (["--registry-mirror", "foo"], 'invalid mirror: no scheme specified for "foo": must use either'),
+        (["--registry-mirror", "ftp://a"], 'invalid mirror: unsupported scheme "ftp" in "ftp://a": must use either'),
+        (["--registry-mirror", "https://u:p@a"], 'username/password not allowed in URI "https://u:xxxxx@a"'),
+        (["--registry-mirror", "https://a?x"], 'query or fragment at end of the URI "https://a.x"'),
+        (["--registry-mirror", "https://a:b"], '"https://a:b" is not a valid URI'),
+        (["--insecure-registry=-a"], "Cannot begin or end with a hyphen"),
+        (["--insecure-registry", "http://a"], "insecure registry http://a should not contain '://'"),
+        (["--insecure-registry", "10.0.0.0/99"], "insecure registry 10.0.0.0/99 is not valid"),
+        (["--max-concurrent-downloads", "-1"], "invalid max concurrent downloads: -1"),
+        (["--max-concurrent-uploads", "-1"], "invalid max concurrent uploads: -1"),
+        (["--max-download-attempts", "-1"], "invalid max download attempts: -1"),
         (["word"], "accepts no arguments"),
         (["--log-level", "loud"], "invalid logging level: loud"),
         (["--bip", "10.0.0.1/8", "-b", "br0"], "mutually exclusive"),

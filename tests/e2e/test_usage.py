@@ -310,6 +310,23 @@ def test_a_dry_run_removes_nothing_and_tells_what_would_go(littered):
     assert (names(host), host.out("volume", "ls", "-q")) == before
 
 
+@pytest.mark.parametrize("flags", [["-a", "--volumes"], ["--volumes"], ["-a", "--filter", "label=colour=red"]])
+def test_a_dry_run_tells_what_a_prune_then_does(littered, flags):
+    """What only the containers use that would go first would go, too."""
+    host = littered
+    host.docker(
+        "import", "-c", "LABEL colour=red", "-c", "VOLUME /v", "-", "stopped/image", input=host_tar(), text=False
+    )
+    host.docker("create", "--label", "colour=red", "stopped/image", "true")
+    would = host.wherry("system", "prune", "--dry-run", *flags).stdout.replace("Would delete", "Deleted")
+    assert ("untagged: stopped/image" in would) is ("-a" in flags)
+    assert ("Deleted Volumes:" in would) is ("--volumes" in flags)
+    done = host.wherry("system", "prune", "-f", *flags).stdout.replace("reclaimed", "reclaimable")
+    layers = set(done.splitlines()) - set(would.splitlines())
+    assert set(would.splitlines()) <= set(done.splitlines())
+    assert all(line.startswith("deleted: sha256:") for line in layers)
+
+
 def test_asked_on_a_terminal_only_what_was_shown_goes(littered):
     host = littered
     ours, theirs = pty.openpty()

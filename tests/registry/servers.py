@@ -4,6 +4,7 @@ All listen on addresses of a network namespace of the test, or of the one that `
 machine.
 """
 
+import base64
 import contextlib
 import gzip
 import hashlib
@@ -26,7 +27,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import trustme
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
 
 from wherry.linux import netns as namespaces
 from wherry.linux.syscalls import NR, syscall
@@ -172,7 +177,8 @@ class DockerRegistry:
         }
         configuration["http"] = {"addr": self.address, "secret": "same", **configuration.get("http", {})}
         (self.root / "config.yml").write_text(yaml.safe_dump(configuration))
-        prefix = ["nsenter", f"--net=/run/netns/{self.netns}"] if self.netns else []
+        prefix = ["setpriv", "--pdeathsig", "KILL"]  # a test that is killed leaves nothing behind
+        prefix += ["nsenter", f"--net=/run/netns/{self.netns}"] if self.netns else []
         command = [
             *prefix,
             shutil.which("docker-registry") or "docker-registry",
@@ -281,6 +287,25 @@ class Exchange:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
+    def pass_on(self, host: str, port: int, count: int) -> None:
+        """Have another server answer, and close the connection. When it gets but `count` bytes of a longer body, its
+        answer is kept. For servers with `reads_bodies` False."""
+        seen, handler = self.seen, self._handler
+        head = "".join(f"{name}: {value}\r\n" for name, value in seen.headers.items() if name != "connection")
+        with socket.create_connection((host, port)) as server:
+            start = f"{seen.method} {handler.path} HTTP/1.1\r\n{head}Connection: close\r\n\r\n"
+            server.sendall(start.encode() + self.read_body(count))
+            whole = count == int(seen.headers.get("content-length", 0))
+            if not whole:
+                server.shutdown(socket.SHUT_WR)
+            while data := server.recv(65536):
+                handler.wfile.write(data if whole else b"")
+        handler.close_connection = True
+
+    def read_body(self, count: int) -> bytes:
+        """The first `count` bytes of the body. For servers with `reads_bodies` False."""
+        return self._handler.rfile.read(count)
+
     def wait_for_hang_up(self) -> None:
         """Say nothing until the client goes away."""
         with contextlib.suppress(OSError):
@@ -321,6 +346,7 @@ class Server:
         self.requests: list[Seen] = []
         self.rules: list[Rule] = []
         self.connections = 0
+        self.reads_bodies = True
         self._lock = threading.Lock()
         self._server = _Threads(self, listen(address, port, netns), tls)
         self.host = address
@@ -423,7 +449,7 @@ def _handler(owner: Server) -> type[BaseHTTPRequestHandler]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             seen = Seen(self.command, parts.path, parse_qs(parts.query), headers)
             owner.requests.append(seen)
-            if length := int(headers.get("content-length", 0)):
+            if owner.reads_bodies and (length := int(headers.get("content-length", 0))):
                 seen.body = self.rfile.read(length)
             return seen
 
@@ -482,3 +508,222 @@ class PythonRegistry(Server):
         first = int(match[1])
         headers["Content-Range"] = f"bytes {first}-{len(data) - 1}/{len(data)}"
         exchange.reply(206, data[first:], headers)
+
+
+class Uploads:
+    """Makes a registry take uploads, by the rules. `open` are those that are not finished. `chunk_min`: the least size
+    of a chunk; `base`: what Locations begin with."""
+
+    def __init__(self, registry: PythonRegistry, *, chunk_min: int = 0, base: str = "") -> None:
+        self.open: dict[str, bytes] = {}
+        self._registry = registry
+        self._chunk_min = chunk_min
+        self._base = base
+        self._number = 0
+        path = _REPOSITORY.replace("?P<name>", "") + "/blobs/uploads/"
+        registry.rule(f"POST {path}")(self._start)
+        registry.rule(f"(PATCH|PUT|GET|DELETE) {path}.+")(self._go_on)
+
+    def _start(self, exchange: Exchange) -> None:
+        self._number += 1
+        key = f"{exchange.seen.path}{self._number}"
+        self.open[key] = b""
+        headers = {"OCI-Chunk-Min-Length": str(self._chunk_min)} if self._chunk_min else {}
+        self._tell(exchange, 202, key, headers)
+
+    def _tell(self, exchange: Exchange, status: int, key: str, headers: dict[str, str] | None = None) -> None:
+        have = len(self.open[key])
+        where = {"Location": f"{self._base}{key}?state={have}", "Range": f"0-{max(0, have - 1)}"}
+        exchange.reply(status, b"", {**where, **(headers or {})})
+
+    def _go_on(self, exchange: Exchange) -> None:
+        seen, key = exchange.seen, exchange.seen.path
+        if key not in self.open:
+            exchange.error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+        elif seen.method != "GET" and seen.query["state"] != [str(len(self.open[key]))]:
+            exchange.reply(400, b"the state is another")
+        elif seen.method == "GET":
+            self._tell(exchange, 204, key)
+        elif seen.method == "DELETE":
+            del self.open[key]
+            exchange.reply(204)
+        elif seen.method == "PATCH":
+            self._append(exchange, key)
+        else:
+            self._finish(exchange, key)
+
+    def _append(self, exchange: Exchange, key: str) -> None:
+        first, _, last = exchange.seen.headers["content-range"].partition("-")
+        have, body = len(self.open[key]), exchange.seen.body
+        if int(first) != have or int(last) != have + len(body) - 1:
+            self._tell(exchange, 416, key)
+            return
+        self.open[key] += body
+        self._tell(exchange, 202, key)
+
+    def _finish(self, exchange: Exchange, key: str) -> None:
+        blob, (digest,) = self.open.pop(key) + exchange.seen.body, exchange.seen.query["digest"]
+        if digest_of(blob) != digest:
+            exchange.error(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+            return
+        self._registry.store.blobs[digest] = blob
+        exchange.reply(201, b"", {"Docker-Content-Digest": digest, "Location": f"/v2/x/blobs/{digest}"})
+
+    def take(self, exchange: Exchange, count: int) -> None:
+        """Keep the first bytes of a body that is not answered."""
+        self.open[exchange.seen.path] += exchange.read_body(count)
+
+
+# -- tokens
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+class TokenServer(Server):
+    """Gives tokens that docker-registry believes, where `configuration` is its `auth` section. `users` are names and
+    passwords; `grant(user, scope)` says what actions somebody has ("" is anonymous). An identity token is the user's
+    name after `identity-`."""
+
+    SERVICE = "test registry"
+
+    def __init__(self, directory: Path, users: dict[str, str], **options: Any) -> None:
+        super().__init__(**options)
+        self.users = users
+        self.grant: Callable[[str, str], list[str]] = lambda user, name: ["pull", "push"] if user else []
+        self.life = 300
+        authority = trustme.CA(key_type=trustme.KeyType.RSA)
+        certificate = authority.issue_cert("tokens", key_type=trustme.KeyType.RSA)
+        self._chain = x509.load_pem_x509_certificate(certificate.cert_chain_pems[0].bytes())
+        self._key: Any = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
+        self._bundle = directory / "tokens.pem"
+        authority.cert_pem.write_to_path(self._bundle)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        settings = {"realm": f"{self.url}/token", "service": self.SERVICE, "issuer": "tests"}
+        return {"token": {**settings, "rootcertbundle": str(self._bundle)}}
+
+    def answer(self, exchange: Exchange) -> None:
+        seen = exchange.seen
+        form = parse_qs(seen.body.decode()) if seen.method == "POST" else seen.query
+        user = self._user(seen, form)
+        if user is None:
+            exchange.json(401, {"details": "incorrect username or password"})
+            return
+        scopes = [scope for text in form.get("scope", []) for scope in text.split()]
+        reply = {"token": self.issue(user, scopes), "expires_in": self.life}
+        if "offline_token" in form:
+            reply["refresh_token"] = f"identity-{user}"
+        exchange.json(200, reply)
+
+    def _user(self, seen: Seen, form: dict[str, list[str]]) -> str | None:
+        if seen.method == "POST":
+            user = form["refresh_token"][0].removeprefix("identity-")
+            return user if user in self.users else None
+        if not (value := seen.headers.get("authorization")):
+            return ""
+        user, _, password = base64.b64decode(value.removeprefix("Basic ")).decode().partition(":")
+        return user if self.users.get(user) == password else None
+
+    def issue(self, user: str, scopes: list[str]) -> str:
+        """A signed token for what `user` may do of `scopes`."""
+        now = int(time.time())
+        access = []
+        for kind, name, actions in (scope.split(":") for scope in scopes):
+            granted = [action for action in actions.split(",") if action in self.grant(user, name)]
+            access.append({"type": kind, "name": name, "actions": granted})
+        claims = {
+            "iss": "tests", "sub": user, "aud": self.SERVICE, "jti": "1", "access": access,
+            "iat": now, "nbf": now - 10, "exp": now + 300,
+        }  # fmt: skip
+        der = self._chain.public_bytes(serialization.Encoding.DER)
+        header = {"typ": "JWT", "alg": "RS256", "x5c": [base64.b64encode(der).decode()]}
+        signed = f"{_base64url(json.dumps(header).encode())}.{_base64url(json.dumps(claims).encode())}"
+        signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return f"{signed}.{_base64url(signature)}"
+
+
+# -- a proxy
+
+
+class ProxyServer:
+    """An HTTP proxy: CONNECT and requests with whole URLs. `heads` are the heads that came; `login`: `user:password`
+    that it wants; `map`: other addresses to connect to, by `host:port`. A context manager."""
+
+    def __init__(self, login: str = "", **options: Any) -> None:
+        self.heads: list[str] = []
+        self.login = login
+        self.map: dict[str, tuple[str, int]] = {}
+        self._socket = listen(**options)
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://{login + '@' if login else ''}127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._socket.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head and (data := client.recv(65536)):
+                head += data
+            head, _, rest = head.partition(b"\r\n\r\n")
+            self.heads.append(head.decode())
+            if self.login and f"Basic {base64.b64encode(self.login.encode()).decode()}" not in head.decode():
+                client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            else:
+                self._forward(client, head, rest)
+
+    def _forward(self, client: socket.socket, head: bytes, rest: bytes) -> None:
+        method, target, _ = head.split(b"\r\n")[0].decode().split(" ")
+        parts = urlsplit(target if "://" in target else f"//{target}")
+        where = self.map.get(parts.netloc, (parts.hostname or "", parts.port or 80))
+        with socket.create_connection(where) as server:
+            if method == "CONNECT":
+                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+                lines = [line for line in head.split(b"\r\n")[1:] if not line.lower().startswith(b"proxy-")]
+                start = f"{method} {path} HTTP/1.1\r\nConnection: close\r\n".encode()
+                server.sendall(start + b"\r\n".join(lines) + b"\r\n\r\n")
+            server.sendall(rest)
+            last = b"" if method == "CONNECT" else b"\r\nConnection: close\r\n"
+            back = threading.Thread(target=_pump, args=(server, client, last), daemon=True)
+            back.start()
+            _pump(client, server)
+            back.join()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def __enter__(self) -> "ProxyServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _pump(source: socket.socket, sink: socket.socket, header: bytes = b"") -> None:
+    """Copy all; `header` goes after the first line."""
+    with contextlib.suppress(OSError):
+        if header:
+            sink.sendall(source.recv(65536).replace(b"\r\n", header, 1))
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+# -- places
+
+
+def other_address(address: str = "10.250.0.1") -> str:
+    """An address of this network namespace that is not loopback's: registries there have to prove themselves."""
+    subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+    return address

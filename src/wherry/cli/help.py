@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry.cli.errors import StatusError
-from wherry.cli.registry import BY_NAME, COMMANDS, COMMON, GROUPS, HIDDEN
+from wherry.cli.registry import BY_NAME, COMMANDS, COMMON, GROUPS, HIDDEN, depth_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,15 +23,14 @@ def render(words: Sequence[str], global_flags: Iterable[Flag]) -> str:
     """The help of the command or group named by `words`; of the whole program when empty. Raises StatusError."""
     if not words:
         return _program(global_flags)
-    depth = 2 if words[0] in GROUPS and " ".join(words[:2]) in BY_NAME else 1
+    depth = depth_of(words)
     name = " ".join(words[:depth])
-    if name not in BY_NAME and name not in GROUPS:
-        raise StatusError(f"unknown help topic: {' '.join(words)}")
-    if words[depth:]:
-        raise StatusError(f"unknown help topic: {' '.join(words[depth:])}")
+    known = name in BY_NAME or name in GROUPS
+    if not known or words[depth:]:
+        raise StatusError(f"unknown help topic: {' '.join(words[depth if known else depth - 1 :])}")
     if name in BY_NAME:
         entry = BY_NAME[name]
-        return _command(entry.path if len(words) == 2 else name, entry)
+        return _command(entry.path if depth > 1 else name, entry)
     return _group(name)
 
 
@@ -46,11 +45,8 @@ def _command(name: str, entry: Entry) -> str:
 
 
 def _group(name: str) -> str:
-    rows = [
-        (entry.path.partition(" ")[2], entry.summary)
-        for entry in sorted(COMMANDS, key=lambda entry: entry.path)
-        if entry.path.startswith(f"{name} ") and entry.path not in HIDDEN
-    ]
+    listed = {entry.path: entry.summary for entry in COMMANDS if entry.path not in HIDDEN} | GROUPS
+    rows = [(path.rpartition(" ")[2], listed[path]) for path in sorted(listed) if path.rpartition(" ")[0] == name]
     return (
         f"Usage:  wherry {name} COMMAND\n\n{GROUPS[name]}\n\nCommands:\n{_rows(rows)}\n\n"
         f"Run 'wherry {name} COMMAND --help' for more information on a command.\n"
@@ -66,7 +62,7 @@ def _program(global_flags: Iterable[Flag]) -> str:
     rest = sorted((name, text) for name, text in short.items() if name not in (*COMMON, *HIDDEN))
     sections = [
         ("Common Commands", [(name, short[name]) for name in COMMON]),
-        ("Management Commands", sorted(GROUPS.items())),
+        ("Management Commands", sorted(item for item in GROUPS.items() if " " not in item[0])),
     ]
     if not os.environ.get("DOCKER_HIDE_LEGACY_COMMANDS"):
         sections.append(("Commands", rest))

@@ -6,6 +6,7 @@ lexically, the parents opened with that directory as root (openat2), files made 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tarfile
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _PIECE = 1 << 20
+_SECOND = 10**9
+_XATTR, _CAPABILITY = "SCHILY.xattr.", "security.capability"
 _GATHER = 1 << 18
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -58,7 +61,7 @@ def pack(path: str, name: str) -> Iterator[bytes]:
 def _info(source: str, shown: str, status: os.stat_result, links: dict[tuple[int, int], str]) -> tarfile.TarInfo:
     info = tarfile.TarInfo(shown)
     info.mode, info.uid, info.gid = status.st_mode & 0o7777, status.st_uid, status.st_gid
-    info.mtime = int(status.st_mtime)
+    info.mtime = status.st_mtime_ns // _SECOND
     kind = stat.S_IFMT(status.st_mode)
     info.type = _TYPES[kind]
     if kind in (stat.S_IFCHR, stat.S_IFBLK):
@@ -70,7 +73,17 @@ def _info(source: str, shown: str, status: os.stat_result, links: dict[tuple[int
         first = links.setdefault((status.st_dev, status.st_ino), shown) if status.st_nlink > 1 else shown
         if first != shown:
             info.type, info.linkname, info.size = tarfile.LNKTYPE, first, 0
+        elif capability := _capability(source):
+            info.pax_headers = {f"{_XATTR}{_CAPABILITY}": capability.decode("utf-8", "surrogateescape")}
     return info
+
+
+def _capability(path: str) -> bytes:
+    """The capabilities of a program, the one extended attribute that Docker's takes along; b"" for none."""
+    try:
+        return os.getxattr(path, _CAPABILITY, follow_symlinks=False)
+    except OSError:
+        return b""
 
 
 _TYPES = {
@@ -155,7 +168,7 @@ def _make(archive: tarfile.TarFile, root: int, name: str, info: tarfile.TarInfo)
             kind = stat.S_IFIFO if info.isfifo() else stat.S_IFCHR if info.ischr() else stat.S_IFBLK
             os.mknod(base, kind | info.mode & 0o777, os.makedev(info.devmajor, info.devminor), dir_fd=parent)
         if not info.isdir() and not info.islnk():
-            os.utime(base, (info.mtime, info.mtime), dir_fd=parent, follow_symlinks=False)
+            os.utime(base, ns=_times(info), dir_fd=parent, follow_symlinks=False)
     finally:
         os.close(parent)
 
@@ -184,9 +197,33 @@ def _write(archive: tarfile.TarFile, parent: int, base: str, info: tarfile.TarIn
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
+        _set_xattrs(fd, info)
         os.fchmod(fd, info.mode & 0o7777)
     finally:
         os.close(fd)
+
+
+def _set_xattrs(fd: int, info: tarfile.TarInfo) -> None:
+    """Give a file what an archive has of extended attributes; others than these an engine has no business to set."""
+    for key, value in info.pax_headers.items():
+        name = key.removeprefix(_XATTR)
+        if name == key or not (name == _CAPABILITY or name.startswith("user.")):
+            continue
+        try:
+            os.setxattr(fd, name, value.encode("utf-8", "surrogateescape"))
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EPERM):  # the file system, or the user, cannot
+                raise
+
+
+def _times(info: tarfile.TarInfo) -> tuple[int, int]:
+    """The time of change, twice, in nanoseconds: exact where tarfile has no more than a float of it."""
+    text = info.pax_headers.get("mtime", "")
+    whole, _, fraction = text.removeprefix("-").partition(".")
+    if not (whole + fraction).isdecimal():
+        return (int(info.mtime) * _SECOND,) * 2
+    exact = int(whole or "0") * _SECOND + int(f"{fraction:0<9}"[:9])
+    return (-exact if text.startswith("-") else exact,) * 2
 
 
 def _stored(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Iterator[bytes]:
@@ -219,7 +256,7 @@ def _finish_directory(root: int, name: str, info: tarfile.TarInfo) -> None:
         fd = os.open(base, _DIRECTORY, dir_fd=parent)
         try:
             os.fchmod(fd, info.mode & 0o7777)
-            os.utime(fd, (info.mtime, info.mtime))
+            os.utime(fd, ns=_times(info))
         finally:
             os.close(fd)
     finally:

@@ -8,7 +8,7 @@ import sys
 
 from wherry.cli.errors import FlagError, HelpRequested, StatusError
 from wherry.cli.flags import Flag, FlagSet
-from wherry.cli.registry import BY_NAME, GROUPS
+from wherry.cli.registry import BY_NAME, depth_of
 from wherry.cli.session import Session, write_all
 from wherry.client.errors import ClientError
 
@@ -115,14 +115,14 @@ def usage_error(error: FlagError, path: str, usage: str) -> StatusError:
 
 
 def _command(words: Sequence[str], flags: dict[str, object]) -> int:
-    depth = 2 if words[0] in GROUPS and words[0] not in BY_NAME else 1
+    depth = depth_of(words)
     name = " ".join(words[:depth])
     entry = BY_NAME.get(name)
     if entry is None:
         from wherry.cli.unknown import no_command
 
         return no_command(words, GLOBAL_FLAGS, _USAGE)
-    path = f"wherry {entry.path if depth == 2 else name}"
+    path = f"wherry {entry.path if depth > 1 else name}"
     command = entry.load()
     try:
         parsed = command.parse(path, words[depth:])

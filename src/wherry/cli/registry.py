@@ -7,6 +7,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wherry.cli.command import Command
     from wherry.cli.flags import Flag
 
@@ -29,6 +31,7 @@ class Entry:
 
 COMMANDS = (
     Entry("builder prune", "prune", "builder", "Remove build cache"),
+    Entry("buildx imagetools inspect", "imagetools", "inspect", "Show details of an image in the registry"),
     Entry("completion bash", "completion", "bash", "Generate the autocompletion script for bash"),
     Entry("completion fish", "completion", "fish", "Generate the autocompletion script for fish"),
     Entry("completion zsh", "completion", "zsh", "Generate the autocompletion script for zsh"),
@@ -129,6 +132,14 @@ COMMANDS = (
         "image tag", "images", "tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "image tag, tag"
     ),
     Entry("image tree", "image_files", "tree", "Show the layers of images and who shares them"),
+    Entry("manifest annotate", "manifest", "annotate", "Add additional information to a local image manifest"),
+    Entry(
+        "manifest create", "manifest", "create",
+        "Create a local manifest list for annotating and pushing to a registry",
+    ),
+    Entry("manifest inspect", "manifest", "inspect", "Display an image manifest, or manifest list"),
+    Entry("manifest push", "manifest", "push", "Push a manifest list to a repository"),
+    Entry("manifest rm", "manifest", "rm", "Delete one or more manifest lists from local storage"),
     Entry("network inspect", "inspect", "network", "Display detailed information on one or more networks"),
     Entry("network ls", "network", "ls", "List networks", "network ls, network list"),
     Entry("network prune", "prune", "network", "Remove all unused networks"),
@@ -154,10 +165,13 @@ COMMANDS = (
 
 GROUPS = {
     "builder": "Manage builds",
+    "buildx": "Commands of Docker's build plugin",
+    "buildx imagetools": "Commands to work on images in registry",
     "completion": "Generate the autocompletion script for the specified shell",
     "container": "Manage containers",
     "context": "Manage contexts",
     "image": "Manage images",
+    "manifest": "Manage Docker image manifests and manifest lists",
     "network": "Manage networks",
     "system": "Manage the engine",
     "volume": "Manage volumes",
@@ -168,6 +182,14 @@ COMMON = ("run", "exec", "ps", "pull", "push", "images", "login", "logout", "sea
 HIDDEN = ("system dial-stdio",)
 
 BY_NAME = {alias: entry for entry in COMMANDS for alias in entry.aliases}
+
+
+def depth_of(words: Sequence[str]) -> int:
+    """How many of `words`, one at least, name a command or a group of them."""
+    depth = 1
+    while depth < len(words) and " ".join(words[:depth]) in GROUPS:
+        depth += 1
+    return depth
 
 
 def flags_of(path: str) -> tuple[Flag, ...]:

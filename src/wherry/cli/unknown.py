@@ -5,7 +5,7 @@ from __future__ import annotations
 from wherry.cli.errors import FlagError, HelpRequested, StatusError
 from wherry.cli.flags import FlagSet
 from wherry.cli.main import show_help, usage_error
-from wherry.cli.registry import GROUPS
+from wherry.cli.registry import GROUPS, depth_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 def no_command(words: Sequence[str], global_flags: Sequence[Flag], usage: str) -> int:
     """Show the help that was asked for, or raise StatusError: a flag or a command that does not exist."""
-    group = words[0] if words[0] in GROUPS else ""
-    rest = words[1:] if group else words
+    depth = depth_of(words)
+    depth -= " ".join(words[:depth]) not in GROUPS
+    group, rest = " ".join(words[:depth]), words[depth:]
     _refuse_missing([word for word in words if not word.startswith("-")])
     try:
         arguments = FlagSet(() if group else global_flags).parse(rest).arguments

@@ -5,6 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from wherry.engine.url_import import UrlImport
 from wherry.errors import InvalidArgument
 from wherry.images.archive.pack import Sink
 from wherry.images.oci import Platform
@@ -157,11 +158,42 @@ async def import_(
             progress=report,
         )
     )
+    await _imported(engine, image_id, reference)
+    return image_id
+
+
+async def import_url(
+    engine: "Engine",
+    url: str,
+    *,
+    reference: str | None,
+    changes: list[str],
+    message: str,
+    platform: str | None,
+    docker_version: str,
+    progress: Progress,
+) -> str:
+    """POST /images/create?fromSrc=URL: make an image of an archive that is fetched; returns its id."""
+    work = UrlImport(
+        engine.images,
+        url,
+        reference=reference or "",
+        changes=changes,
+        message=message,
+        platform=parse_platform(platform),
+        docker_version=docker_version,
+        report=progress,
+    )
+    await engine.transfers.run(work)
+    await _imported(engine, work.image_id, reference)
+    return work.image_id
+
+
+async def _imported(engine: "Engine", image_id: str, reference: str | None) -> None:
     image = await engine.run_blocking(engine.images.resolve, image_id)
     if reference:
         _publish(engine, "tag", image_id, parse(reference).tagged().familiar, image.labels)
     _publish(engine, "import", image_id, image_id, image.labels)
-    return image_id
 
 
 def _publish(engine: "Engine", action: str, image_id: str, name: str, labels: Mapping[str, str]) -> None:

@@ -1,7 +1,8 @@
 """Prune: remove what nothing uses, with Docker's filters (moby daemon/prune.go in effect).
 
 Two things Docker's lacks: a dry run tells what would go without touching it, and the filter `id` lets a client remove
-exactly what it was shown. Whatever carries the label `wherry.keep` (other than "false") stays.
+exactly what it was shown. A dry run with `after_containers` tells what would go once the containers that the same
+filters choose are gone. Whatever carries the label `wherry.keep` (other than "false") stays.
 """
 
 import logging
@@ -42,12 +43,7 @@ class Pruned(NamedTuple):
 async def prune_containers(engine: "Engine", filters: Filters, *, dry_run: bool = False) -> Pruned:
     """Remove containers that do not run. `filters`: until, label, label!, id. Raises `InvalidArgument` for a bad time,
     `Conflict` while another prune runs. POST /containers/prune."""
-    chosen = _chosen(filters)
-    found = [
-        entry
-        for entry in engine.containers
-        if not entry.record.state.running and chosen(entry.id, entry.record.config.Labels or {}, entry.record.created)
-    ]
+    found = _stopped(engine, filters)
     async with _alone(engine, "container", dry_run) as total:
         deleted = []
         for entry in found:
@@ -56,6 +52,22 @@ async def prune_containers(engine: "Engine", filters: Filters, *, dry_run: bool 
                 deleted.append(entry.id)
                 total.append(size)
     return Pruned(deleted, [], sum(total))
+
+
+def _stopped(engine: "Engine", filters: Filters) -> list[Entry]:
+    """The containers that the filters choose of those that do not run."""
+    chosen = _chosen(filters)
+    return [
+        entry
+        for entry in engine.containers
+        if not entry.record.state.running and chosen(entry.id, entry.record.config.Labels or {}, entry.record.created)
+    ]
+
+
+def _staying(engine: "Engine", filters: Filters, after_containers: bool) -> list[Entry]:
+    """The containers whose images and volumes count as used."""
+    gone = {entry.id for entry in _stopped(engine, filters)} if after_containers else set()
+    return [entry for entry in engine.containers if entry.id not in gone]
 
 
 async def _removed(engine: "Engine", entry: Entry) -> bool:
@@ -68,7 +80,9 @@ async def _removed(engine: "Engine", entry: Entry) -> bool:
     return True
 
 
-async def prune_volumes(engine: "Engine", filters: Filters, *, everything: bool, dry_run: bool = False) -> Pruned:
+async def prune_volumes(
+    engine: "Engine", filters: Filters, *, everything: bool, dry_run: bool = False, after_containers: bool = False
+) -> Pruned:
     """Remove volumes no container has: anonymous ones, or with `everything` named ones too. `filters`: label, label!,
     id (names). POST /volumes/prune."""
     chosen = _chosen(filters)
@@ -80,7 +94,8 @@ async def prune_volumes(engine: "Engine", filters: Filters, *, everything: bool,
     async with _alone(engine, "volume", dry_run) as total:
         deleted = []
         for volume in volumes:
-            if engine.volume_users(volume.name):
+            staying = {entry.id for entry in _staying(engine, filters, dry_run and after_containers)}
+            if staying.intersection(engine.volume_users(volume.name)):
                 continue
             size = await engine.run_blocking(volume_size, volume)
             if dry_run or await _volume_removed(engine, volume):
@@ -99,13 +114,15 @@ async def _volume_removed(engine: "Engine", volume: Volume) -> bool:
     return True
 
 
-async def prune_images(engine: "Engine", filters: Filters, *, dangling: bool, dry_run: bool = False) -> Pruned:
+async def prune_images(
+    engine: "Engine", filters: Filters, *, dangling: bool, dry_run: bool = False, after_containers: bool = False
+) -> Pruned:
     """Remove images no container was made from: those without a name, or without `dangling` all. `filters`: until,
     label, label!, id. POST /images/prune."""
     chosen = _chosen(filters)
     every = await engine_images.list_images(engine, all=True)
     parents = {image.parent for image in every}
-    used = {entry.record.image_id for entry in engine.containers}
+    used = {entry.record.image_id for entry in _staying(engine, filters, dry_run and after_containers)}
     found = [
         image
         for image in every

@@ -65,6 +65,7 @@ class Transfers:
             work.cancel()
             if not job.cancel():
                 await asyncio.wait({waiting})
+                waiting.exception()  # nobody wants to hear of it
             raise
         finally:
             self._running.discard(work)
@@ -283,7 +284,7 @@ def check(values: Mapping[str, Any]) -> None:
     for name in ("downloads", "uploads"):
         if values[f"max-concurrent-{name}"] < 0:
             raise InvalidArgument(f"invalid max concurrent {name}: {values[f'max-concurrent-{name}']}")
-    if values["max-download-attempts"] < 1:
+    if values["max-download-attempts"] < 0:
         raise InvalidArgument(f"invalid max download attempts: {values['max-download-attempts']}")
     for mirror in values["registry-mirrors"]:
         _check_mirror(mirror)
@@ -305,18 +306,18 @@ def _check_mirror(mirror: str) -> None:
         raise InvalidArgument(
             f"invalid mirror: unsupported scheme \"{parts.scheme}\" in \"{mirror}\": must use either 'https://' or 'http://'"
         )
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise InvalidArgument(f'invalid mirror: path, query, or fragment at end of the URI "{mirror}"')
+    if parts.query or parts.fragment:
+        raise InvalidArgument(f'invalid mirror: query or fragment at end of the URI "{mirror}"')
     if parts.username is not None:
-        raise InvalidArgument(
-            f'invalid mirror: username/password not allowed in URI "{parts.scheme}://xxxxx@{parts.hostname}"'
-        )
+        place = mirror.rpartition("@")[2]
+        shown = f"{parts.scheme}://{parts.username}:xxxxx@{place}"
+        raise InvalidArgument(f'invalid mirror: username/password not allowed in URI "{shown}"')
 
 
 def _check_insecure(entry: str) -> None:
     if "://" in entry:
         raise InvalidArgument(f"insecure registry {entry} should not contain '://'")
-    if entry.startswith("-") or entry.endswith("-") or not entry:
-        raise InvalidArgument(
-            f"insecure registry {entry} is not valid: invalid index name ({entry}). Cannot begin or end with a hyphen"
-        )
+    if entry.startswith("-") or entry.endswith("-"):
+        raise InvalidArgument(f"invalid index name ({entry}). Cannot begin or end with a hyphen")
+    if not entry or ("/" in entry and not _is_network(entry)):
+        raise InvalidArgument(f"insecure registry {entry} is not valid: neither HOST[:PORT] nor a network (CIDR)")

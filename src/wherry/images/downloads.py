@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wherry import failpoint
-from wherry.errors import InvalidArgument, NotFound, Unavailable
+from wherry.errors import InvalidArgument, Unavailable
 from wherry.images import progress
 from wherry.images.content.ingest import Ingest
 from wherry.images.content.store import ContentStore
@@ -28,7 +28,6 @@ from wherry.images.snapshots.base import SpaceGuard
 from wherry.images.snapshots.layers import LayerStore
 from wherry.registry.blobs import BlobReader
 from wherry.registry.cancel import Cancellation, Cancelled
-from wherry.registry.errors import RegistryError
 from wherry.registry.repository import Repository
 
 CONCURRENT = 3
@@ -127,8 +126,6 @@ class Download:
     def _run(self, open_: Open, unpackers: ThreadPoolExecutor) -> None:
         try:
             self._fetch(open_, unpackers)
-        except RegistryError as error:
-            self._fail(NotFound("unknown blob") if error.code == "BLOB_UNKNOWN" else error)
         except BaseException as error:
             self._fail(error)
 

@@ -23,8 +23,13 @@ def layer(status: str, digest: str) -> dict[str, Any]:
 
 def moving(status: str, digest: str, current: int, total: int) -> dict[str, Any]:
     """A line about a layer of which `current` of `total` bytes are done."""
+    return {**amount(status, current, total), "id": short(digest)}
+
+
+def amount(status: str, current: int, total: int) -> dict[str, Any]:
+    """A line about the one thing that moves."""
     detail = {"current": current, "total": total}
-    return {"status": status, "progressDetail": detail, "progress": bar(current, total), "id": short(digest)}
+    return {"status": status, "progressDetail": detail, "progress": bar(current, total)}
 
 
 def message(text: str) -> dict[str, Any]:

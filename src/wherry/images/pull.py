@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.digests import check_digest
 from wherry.errors import Internal, InvalidArgument, NotFound
+from wherry.goquote import quote
 from wherry.images import oci, platforms, progress
 from wherry.images.content.ingest import Ingest
 from wherry.images.downloads import Download
@@ -36,6 +37,7 @@ _MISMATCH = "layers from manifest don't match image configuration"
 # What registries have been seen to say of the config of an image; later kinds of documents always say what they are.
 _CONFIG_TYPES = frozenset((*oci.CONFIG_TYPES, "application/octet-stream", "application/json", "text/html", ""))
 _LAYER_TYPES = ("application/vnd.oci.image.", "application/vnd.docker.image.rootfs.", "application/octet-stream")
+_PLUGIN = "application/vnd.docker.plugin.v1+json"
 _SCHEMA_1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
@@ -286,7 +288,13 @@ def decode(raw: RawManifest, announced: oci.Descriptor | None = None) -> oci.Man
         media_type = announced.media_type
     if media_type not in (*oci.INDEX_TYPES, *oci.MANIFEST_TYPES):
         raise InvalidArgument(f"unsupported media type {media_type}")
-    return oci.decode_manifest_or_index(raw.data, oci.Descriptor(media_type, raw.digest, len(raw.data)))
+    document = oci.decode_manifest_or_index(raw.data, oci.Descriptor(media_type, raw.digest, len(raw.data)))
+    if media_type == oci.DOCKER_MANIFEST and isinstance(document, oci.Manifest):
+        kind = document.config.media_type
+        if kind not in _CONFIG_TYPES:
+            known = "plugin" if kind == _PLUGIN else "unknown"
+            raise InvalidArgument(f"Encountered remote {quote(kind)}({known}) when fetching")
+    return document
 
 
 def _check_types(manifest: oci.Manifest) -> None:
@@ -297,6 +305,8 @@ def _check_types(manifest: oci.Manifest) -> None:
     for layer in manifest.layers:
         if not layer.media_type.startswith(_LAYER_TYPES):
             raise InvalidArgument(f"unsupported media type {layer.media_type}")
+        if layer.size < 0:
+            raise InvalidArgument(f"layer {layer.digest}: invalid size {layer.size}")
         _check_sha256(layer.digest)
 
 

@@ -11,6 +11,8 @@ import msgspec
 
 from wherry.registry.errors import RegistryError
 
+HOSTS_TOML = "hosts.toml"
+
 
 class Tls(msgspec.Struct, frozen=True):
     """How one host is spoken to over TLS: authorities besides the system's, client certificates as (certificate, key),
@@ -27,7 +29,8 @@ class Tls(msgspec.Struct, frozen=True):
 
 def read_directory(directory: Path, *, verify: bool = True) -> Tls:
     """What a directory of `certs.d` says: `*.crt` are authorities, `NAME.cert` and `NAME.key` a client's certificate
-    and its key. One that is not there says nothing. Raises `RegistryError` when half of a pair is missing."""
+    and its key. One that is not there says nothing. Raises `RegistryError` when half of a pair is missing, save beside
+    a `hosts.toml`, which may name files as it likes."""
     try:
         names = sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
@@ -35,20 +38,21 @@ def read_directory(directory: Path, *, verify: bool = True) -> Tls:
     except OSError as error:
         raise RegistryError(f"open {directory}: {(error.strerror or '').lower()}") from None
     authorities = tuple(str(directory / name) for name in names if name.endswith(".crt"))
-    clients = tuple(_pair(directory, name, names) for name in names if name.endswith(".cert"))
-    for name in names:
-        if name.endswith(".key") and (wanted := name.removesuffix(".key") + ".cert") not in names:
-            raise RegistryError(f"missing client certificate {wanted} for key {name}")
-    return Tls(authorities, clients, verify)
+    return Tls(authorities, _pairs(directory, names, strict=HOSTS_TOML not in names), verify)
 
 
-def _pair(directory: Path, name: str, names: list[str]) -> tuple[str, str]:
-    key = name.removesuffix(".cert") + ".key"
-    if key not in names:
+def _pairs(directory: Path, names: list[str], *, strict: bool) -> tuple[tuple[str, str], ...]:
+    certificates = {name.removesuffix(".cert") for name in names if name.endswith(".cert")}
+    keys = {name.removesuffix(".key") for name in names if name.endswith(".key")}
+    for name in sorted(certificates - keys if strict else ()):
         raise RegistryError(
-            f"missing key {key} for client certificate {name}. CA certificates must use the extension .crt"
+            f"missing key {name}.key for client certificate {name}.cert. CA certificates must use the extension .crt"
         )
-    return str(directory / name), str(directory / key)
+    for name in sorted(keys - certificates if strict else ()):
+        raise RegistryError(f"missing client certificate {name}.cert for key {name}.key")
+    return tuple(
+        (str(directory / f"{name}.cert"), str(directory / f"{name}.key")) for name in sorted(certificates & keys)
+    )
 
 
 class Contexts:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
-_SCHEME = re.compile(rf"\s*({_TOKEN})(?:\s+|\s*$|(?=,))")
-_PARAMETER = re.compile(rf"\s*({_TOKEN})\s*=\s*({_QUOTED}|{_TOKEN}[^\s,]*)\s*(?:,|$)")
+_SCHEME = re.compile(rf"({_TOKEN})(?:\s|$|(?=,))")
+_PARAMETER = re.compile(rf"({_TOKEN})\s*=\s*({_QUOTED}|{_TOKEN}[^\s,]*)\s*(?:,|$)")
 _MAX = 8192
 
 
@@ -26,14 +26,14 @@ def _parse(header: str) -> list[Challenge]:
     found: list[Challenge] = []
     at = 0
     while at < len(header):
-        if found and (parameter := _PARAMETER.match(header, at)):
+        if header[at] in ", \t":
+            at += 1
+        elif found and (parameter := _PARAMETER.match(header, at)):
             found[-1].parameters[parameter[1].lower()] = _plain(parameter[2])
             at = parameter.end()
         elif scheme := _SCHEME.match(header, at):
             found.append(Challenge(scheme[1].lower(), {}))
             at = scheme.end()
-        elif header[at] in ", \t":
-            at += 1
         else:
             return found
     return found

@@ -113,12 +113,17 @@ class _Race:
         self._failures: list[DialError] = []
 
     def winner(self) -> socket.socket:
-        with self._cancel.breaking(self._stop):
-            if len(self._addresses) == 1:
-                self._try(self._addresses[0])
-            else:
-                self._run()
-            self._cancel.check()
+        try:
+            with self._cancel.breaking(self._stop):
+                if len(self._addresses) == 1:
+                    self._try(self._addresses[0])
+                else:
+                    self._run()
+                self._cancel.check()
+        except BaseException:
+            if self._won is not None:
+                self._won.close()
+            raise
         if self._won is None:
             raise self._failures[0]
         return self._won
@@ -244,7 +249,7 @@ def _secure(sock: socket.socket, target: Target) -> socket.socket:
     except TimeoutError:
         raise DialError("net/http: TLS handshake timeout") from None
     except ssl.SSLError as error:
-        raise _tls_failure(error) from None
+        raise tls_failure(error) from None
     except OSError as error:
         raise DialError("EOF" if isinstance(error, ConnectionResetError) else _words(error)) from None
     except ValueError as error:
@@ -276,7 +281,8 @@ _REASONS: dict[str, str] = {
 }
 
 
-def _tls_failure(error: ssl.SSLError) -> DialError:
+def tls_failure(error: ssl.SSLError) -> DialError:
+    """What went wrong with TLS, in Go's words."""
     reason = error.reason or ""
     if isinstance(error, ssl.SSLEOFError):
         return DialError("EOF")

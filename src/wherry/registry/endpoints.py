@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from wherry.registry.certs import Tls, read_directory
+from wherry.registry.certs import HOSTS_TOML, Tls, read_directory
 from wherry.registry.config import LOOPBACK, RegistryConfig
 from wherry.registry.errors import RegistryError
 from wherry.registry.transport import Host, host_of, split_url
@@ -52,8 +52,8 @@ def endpoints_for(config: RegistryConfig, domain: str, resolve: Resolve) -> list
     """The endpoints for the registry `domain`, in the order to ask them; the last is the registry itself. `resolve`
     gives the addresses of a host. Raises `RegistryError` for settings that cannot be followed."""
     directory = directory_of(config, domain)
-    if directory is not None and (directory / "hosts.toml").is_file():
-        return _from_hosts_toml(config, domain, directory / "hosts.toml", resolve)
+    if directory is not None and (directory / HOSTS_TOML).is_file():
+        return _from_hosts_toml(config, domain, directory / HOSTS_TOML, resolve)
     mirrors = [_mirror(config, url) for url in config.mirrors] if domain == DOCKER_IO else []
     return [*mirrors, origin(config, domain, resolve)]
 

@@ -52,6 +52,10 @@ class Unreachable(RegistryError):
         self.reason = reason
 
 
+class Unconnected(Unreachable):
+    """There was nobody to talk to."""
+
+
 def of_code(code: str, message: str = "", *, status: int = 0) -> RegistryError:
     """The error that a registry names by `code`."""
     text = f"{code.lower().replace('_', ' ')}: {message or _CODES[code]}"

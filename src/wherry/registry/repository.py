@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple, TypeVar
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode
 
 from wherry.digests import check_digest, digest_of
 from wherry.errors import InvalidArgument, WherryError
@@ -14,10 +14,10 @@ from wherry.registry.blobs import Blob, BlobReader
 from wherry.registry.cancel import Cancellation
 from wherry.registry.config import RegistryConfig
 from wherry.registry.endpoints import DOCKER_IO, PULL, PUSH, RESOLVE
-from wherry.registry.errors import RegistryError, of_pull
+from wherry.registry.errors import RegistryError, Unconnected, of_pull
 from wherry.registry.retry import Attempts, Waiting
 from wherry.registry.sources import Source
-from wherry.registry.transport import BytesBody, Response, Transport
+from wherry.registry.transport import BytesBody, Response, Transport, join_url
 from wherry.registry.upload import Payload, Sent, Upload
 
 ACCEPT = ", ".join(
@@ -116,7 +116,7 @@ class Repository:
                 return self._first(capability, ask)
             except RegistryError as error:
                 try:
-                    attempts.pause(error)
+                    _pause(attempts, error)
                 except RegistryError as last:
                     raise self._told(last, reference) from None
 
@@ -189,7 +189,7 @@ class Repository:
                 return True
             if response.status == 202 and (where := response.header("Location")):
                 with self._lock:
-                    self._opened[digest] = urljoin(response.request.url, where)  # the upload that is to follow
+                    self._opened[digest] = join_url(response.request.url, where)  # the upload that is to follow
             elif response.status >= 500 or response.status in (401, 403):
                 raise error_of(response)
             return False
@@ -215,7 +215,14 @@ class Repository:
             try:
                 return work()
             except RegistryError as error:
-                attempts.pause(error)
+                _pause(attempts, error)
+
+
+def _pause(attempts: Attempts, error: RegistryError) -> None:
+    """Wait before trying again; not for a registry that cannot even be connected to: whoever asks wants to know."""
+    if isinstance(error, Unconnected):
+        raise error
+    attempts.pause(error)
 
 
 def check_name(path: str) -> str:
@@ -310,10 +317,10 @@ def _names(response: Response) -> list[str]:
     except (ValueError, RecursionError):
         raise RegistryError(f"{response.request.url}: invalid JSON") from None
     names = document.get("tags") if isinstance(document, dict) else None
-    return [name for name in names or [] if isinstance(name, str) and _TAG.fullmatch(name)]
+    return [name for name in names if isinstance(name, str) and _TAG.fullmatch(name)] if isinstance(names, list) else []
 
 
 def _next_page(response: Response) -> str:
     """The target of the next page, which `Link` names; on the same registry, whatever else it says."""
     match = _NEXT.search(response.header("Link")[:8192])
-    return urljoin(response.request.url, match[1]) if match else ""
+    return join_url(response.request.url, match[1]) if match else ""

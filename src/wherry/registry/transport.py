@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +17,13 @@ from wherry.registry.cancel import Cancellation
 from wherry.registry.certs import Contexts, Tls
 from wherry.registry.config import RegistryConfig
 from wherry.registry.connections import Connection, Pool
-from wherry.registry.dial import DialError, Target, dial, proxy_authorization, shut
-from wherry.registry.errors import RegistryError, Unreachable
+from wherry.registry.dial import DialError, Target, dial, proxy_authorization, shut, tls_failure
+from wherry.registry.errors import RegistryError, Unconnected, Unreachable
 
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECTS_MAX = 10
+_URL_MAX = 8192
 _DRAIN = 64 * 1024
 _PIECE = 256 * 1024
 _SLICE = 64 * 1024
@@ -63,6 +65,16 @@ def split_url(url: str) -> SplitResult:
     if parts.scheme not in _PORTS or not parts.hostname or port == 0 or not url.isascii() or not url.isprintable():
         raise RegistryError(f"invalid URL {url[:200]!r}")
     return parts
+
+
+def join_url(base: str, where: str) -> str:
+    """The URL that a registry means by `where` in its reply to `base`. Raises `RegistryError` when that is none."""
+    if len(where) > _URL_MAX:
+        raise RegistryError(f"{base}: the registry gives a URL that is too long")
+    try:
+        return split_url(urljoin(base, where)).geturl()
+    except ValueError:
+        raise RegistryError(f"invalid URL {where[:200]!r}") from None
 
 
 def host_of(parts: SplitResult, tls: Tls = Tls()) -> Host:  # noqa: B008 — frozen
@@ -250,13 +262,14 @@ class Transport:
         raise Unreachable(first.method, first.url, f"stopped after {_REDIRECTS_MAX} redirects", passing=False)
 
     def _send_once(self, request: Request) -> Response:
-        """One exchange. A kept connection that turns out to be closed is replaced, once."""
+        """One exchange. A kept connection that turns out to be closed is replaced, once, unless the registry may have
+        got a part of a blob over it."""
         connection = self._take(request)
         try:
             return self._exchange(request, connection)
         except (http.client.RemoteDisconnected, ConnectionError) as error:
             connection.close()
-            if connection.fresh:
+            if connection.fresh or not isinstance(request.body, BytesBody | None):
                 raise _broken(request, error) from None
         except BaseException:
             connection.close()
@@ -343,16 +356,14 @@ class Transport:
         try:
             sock = dial(target, self._config.connect_timeout, self.cancel)
         except DialError as error:
-            raise Unreachable(request.method, request.url, str(error), passing=error.passing) from None
+            raise Unconnected(request.method, request.url, str(error), passing=error.passing) from None
         sock.settimeout(self._config.stall_timeout)
         return Connection(target, sock)
 
 
 def _redirected(request: Request, status: int, where: str) -> Request:
     """The request that a redirect asks for. Secrets go to no other origin, nothing from TLS to plain text."""
-    if len(where) > 8192:
-        raise Unreachable(request.method, request.url, "the redirect's URL is too long", passing=False)
-    parts = split_url(urljoin(request.url, where))
+    parts = split_url(join_url(request.url, where))
     host = host_of(parts, request.host.tls)
     if request.host.scheme == "https" and host.scheme != "https":
         reason = f"refusing to follow a redirect from https to {parts.scheme}://{parts.netloc}"
@@ -377,6 +388,9 @@ def target_of(parts: SplitResult) -> str:
 
 
 def _broken(request: Request, error: Exception) -> RegistryError:
+    if isinstance(error, ssl.SSLError):
+        failure = tls_failure(error)  # TLS 1.3 tells of refused certificates of clients after the handshake
+        return Unreachable(request.method, request.url, str(failure), passing=failure.passing)
     return Unreachable(request.method, request.url, _reason(error), passing=not isinstance(error, ValueError))
 
 

@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from wherry import failpoint
 from wherry.errors import WherryError
@@ -21,7 +21,7 @@ from wherry.registry.auth import error_of
 from wherry.registry.errors import RegistryError
 from wherry.registry.retry import Attempts
 from wherry.registry.sources import Source
-from wherry.registry.transport import Response
+from wherry.registry.transport import Response, join_url
 
 _PIECE = 1 << 20
 _CHUNK = 16 << 20
@@ -133,13 +133,12 @@ class Upload:
         """Get ready for another attempt, or raise `error`."""
         if error.status == 413 and self._chunk != _SMALLER_CHUNK:
             self._chunk = _SMALLER_CHUNK
-        elif error.status == 416 or _is_lost(error):
-            error.passing = True
-            self._attempts.pause(error)
-            if _is_lost(error):
-                self._location = ""
         else:
+            lost = _is_lost(error) or (error.status == 416 and not self._at)
+            error.passing = error.passing or lost or error.status == 416
             self._attempts.pause(error)
+            self._location = "" if lost else self._location
+            self._chunk = self._chunk or _CHUNK  # so that the next failure costs less
         self._find_out()
         if self._at - self._failed_at >= _PROGRESS:
             self._attempts.failed = 0
@@ -206,13 +205,12 @@ class Upload:
                 self._at = min(_received(response, 0), self._payload.size)
         except RegistryError:
             return
-        self._chunk = self._chunk or _CHUNK
 
     def _follow(self, response: Response) -> None:
         """Go on where the registry says, relative or not."""
         where = response.header("Location")
         if where:
-            self._location = urljoin(response.request.url, where[:8192])
+            self._location = join_url(response.request.url, where)
         elif not self._location:
             raise RegistryError(f"{response.request.url}: the registry does not say where to upload to")
 

@@ -6,7 +6,7 @@ DATA ROOT (/var/lib/wherry, 0710)                 survives reboots
 ├── content/                 an OCI image layout (readable by other tools)
 │   ├── oci-layout, index.json
 │   ├── blobs/sha256/<hex>   complete, verified, fsynced, then renamed here; never changed
-│   └── ingest/              blobs being written; whatever is here at start is garbage
+│   └── ingest/              blobs being written; garbage at start, but for partial-<hex>
 ├── layers/
 │   ├── <hex of diffID>/     an unpacked layer, complete; shared by all images and containers; read-only by habit
 │   ├── <hex>.erofs/         or one that is mounted: its tar, and an EROFS image that points into it

@@ -1,6 +1,7 @@
 """/images."""
 
 from collections.abc import Callable
+from typing import Any
 
 from wherry.api import credentials, decode, platforms, progress
 from wherry.api.app import COMPATIBLE_WITH
@@ -11,7 +12,7 @@ from wherry.engine import images as engine_images
 from wherry.engine import transfers
 from wherry.engine.files import commit as engine_commit
 from wherry.engine.model import ContainerConfig
-from wherry.errors import Internal, InvalidArgument, Unimplemented
+from wherry.errors import Internal, InvalidArgument
 from wherry.http.message import Response
 from wherry.images.oci import Platform
 from wherry.images.records import Image
@@ -93,8 +94,6 @@ async def create(ctx: Context) -> Response:
     """POST /images/create: a pull (`fromImage`), or an import of the body (`fromSrc=-`) or of a URL."""
     if ctx.text("fromImage"):
         return await _pull(ctx)
-    if ctx.text("fromSrc") != "-":
-        raise Unimplemented("not implemented: importing from a URL is not supported, send the archive as the body")
     return await _import(ctx)
 
 
@@ -124,19 +123,22 @@ def _pulled(image: str, tag: str) -> Reference:
 
 async def _import(ctx: Context) -> Response:
     reference = engine_commit.target(ctx.text("repo"), ctx.text("tag"))
-    file = ctx.request.body.as_file()
+    source = ctx.text("fromSrc")
+    file = ctx.request.body.as_file() if source == "-" else None
 
     async def work(report: Callable[[progress.Step], None]) -> None:
-        image_id = await engine_images.import_(
-            ctx.engine,
-            file,
-            reference=reference,
-            changes=ctx.request.query.get("changes", []),
-            message=ctx.text("message"),
-            platform=ctx.text("platform"),
-            docker_version=COMPATIBLE_WITH,
-            progress=report,
-        )
+        options: dict[str, Any] = {
+            "reference": reference,
+            "changes": ctx.request.query.get("changes", []),
+            "message": ctx.text("message"),
+            "platform": ctx.text("platform"),
+            "docker_version": COMPATIBLE_WITH,
+            "progress": report,
+        }
+        if file is not None:
+            image_id = await engine_images.import_(ctx.engine, file, **options)
+        else:
+            image_id = await engine_images.import_url(ctx.engine, source, **options)
         report({"status": image_id})
 
     return await progress.respond(work)

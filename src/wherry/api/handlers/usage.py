@@ -1,4 +1,8 @@
-"""/system/df and what frees space: the prunes. An extension: `dry-run` tells what would go."""
+"""/system/df and what frees space: the prunes.
+
+Extensions: `dry-run` tells what would go, with `after-containers` what would go once a prune of containers with the
+same filters is done.
+"""
 
 from typing import Any
 
@@ -65,7 +69,10 @@ async def prune_containers(ctx: Context) -> Response:
 async def prune_images(ctx: Context) -> Response:
     filters = decode.accept_filters(ctx.filters(), _FILTERS | {"dangling"})
     dangling = decode.filter_flag(filters, "dangling", default=True)
-    pruned = await prune.prune_images(ctx.engine, filters, dangling=dangling, dry_run=ctx.flag("dry-run"))
+    after = ctx.flag("after-containers")
+    pruned = await prune.prune_images(
+        ctx.engine, filters, dangling=dangling, dry_run=ctx.flag("dry-run"), after_containers=after
+    )
     return _reply(ImagesDeleted=pruned.images or None, SpaceReclaimed=pruned.reclaimed)
 
 
@@ -79,7 +86,10 @@ async def prune_volumes(ctx: Context) -> Response:
     """Named volumes only go when asked for; before API 1.42 they always went."""
     filters = decode.accept_filters(ctx.filters(), (_FILTERS - {"until"}) | {"all"})
     everything = ctx.version < (1, 42) or _all_volumes(filters)
-    pruned = await prune.prune_volumes(ctx.engine, filters, everything=everything, dry_run=ctx.flag("dry-run"))
+    after = ctx.flag("after-containers")
+    pruned = await prune.prune_volumes(
+        ctx.engine, filters, everything=everything, dry_run=ctx.flag("dry-run"), after_containers=after
+    )
     return _reply(VolumesDeleted=pruned.deleted, SpaceReclaimed=pruned.reclaimed)
 
 

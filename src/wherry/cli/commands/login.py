@@ -29,6 +29,7 @@ https://docs.docker.com/go/credential-store/
 
 
 def _login(session: Session, parsed: Parsed) -> int:
+    session.flags["autostart"] = False  # an engine that runs has its own settings, but there need be none
     user, password = _given(session, parsed)
     _warn_of_variable(session)
     named = parsed.arguments[0] if parsed.arguments else ""
@@ -97,8 +98,13 @@ def _request(session: Session, auth: Auth) -> dict[str, Any]:
 
 
 def _ask_registry(session: Session, auth: Auth) -> dict[str, Any]:
-    """What the engine says that the registry says."""
-    return _request(session, auth)
+    """What the registry says to the engine, or to us where there is no engine."""
+    try:
+        return _request(session, auth)
+    except ConnectionFailed:
+        from wherry.cli.registries import log_in
+
+        return log_in(auth)
 
 
 def _keep(session: Session, auth: Auth, answer: dict[str, Any]) -> str:

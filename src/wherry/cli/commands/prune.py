@@ -32,11 +32,13 @@ class Kind:
     def __init__(self, name: str, key: str, title: str, warning: str) -> None:
         self.name, self.key, self.title, self.warning = name, key, title, warning
 
-    def ask_for(self, session: Session, given: list[str], *, dry_run: bool = False) -> Reply:
-        """POST /{name}/prune with `given` --filter values."""
+    def ask_for(
+        self, session: Session, given: list[str], *, dry_run: bool = False, after_containers: bool = False
+    ) -> Reply:
+        """POST /{name}/prune with `given` --filter values; a dry run may be one of what comes after the containers."""
         query = filters(given)
         if dry_run:
-            query["dry-run"] = "1"
+            query |= {"dry-run": "1", **({"after-containers": "1"} if after_containers else {})}
         answer = session.engine.json("POST", f"/{self.name}/prune", query)
         return Reply(self, answer)
 
@@ -124,7 +126,7 @@ def _prune(session: Session, parsed: Parsed, wanted: list[tuple[Kind, list[str]]
     if parsed["dry-run"]:
         if not session.engine.is_wherry():  # others would ignore the parameter, and delete
             raise StatusError("the engine does not know --dry-run")
-        return _show(session, [kind.ask_for(session, given, dry_run=True) for kind, given in wanted])
+        return _show(session, _would_go(session, wanted))
     if not parsed["force"]:
         wanted = _confirmed(session, wanted, warning)
         if not wanted:
@@ -137,6 +139,15 @@ def _prune(session: Session, parsed: Parsed, wanted: list[tuple[Kind, list[str]]
     if any(kind is not NETWORKS for kind, _ in wanted):
         session.out(f"Total reclaimed space: {human_size(reclaimed)}\n")
     return 0
+
+
+def _would_go(session: Session, wanted: list[tuple[Kind, list[str]]]) -> list[Reply]:
+    """What a prune of all kinds would remove, containers first."""
+    after = wanted[0][0] is CONTAINERS
+    return [
+        kind.ask_for(session, given, dry_run=True, after_containers=after and kind is not CONTAINERS)
+        for kind, given in wanted
+    ]
 
 
 def _show(session: Session, replies: list[Reply]) -> int:
@@ -152,7 +163,7 @@ def _confirmed(session: Session, wanted: list[tuple[Kind, list[str]]], warning: 
 
     if isatty(0) and session.engine.is_wherry():
         session.out(warning.rstrip("\n") + "\n")
-        replies = [kind.ask_for(session, given, dry_run=True) for kind, given in wanted]
+        replies = _would_go(session, wanted)
         session.out("\n" + "".join(reply.text(dry_run=True) for reply in replies))
         if not any(reply.items for reply in replies):
             return []

@@ -152,8 +152,12 @@ def _commands(line: Line, word: str) -> Answer:
             # The second names of a group's commands are for those who know them.
             if group == line.path and alias not in HIDDEN and (not group or alias == entry.path):
                 found[last] = entry.summary
+    for name, summary in GROUPS.items():
+        group, _, last = name.rpartition(" ")
+        if group == line.path:
+            found[last] = summary
     if not line.path:
-        found.update(GROUPS, help="Help about any command")
+        found["help"] = "Help about any command"
     return Answer([(name, found[name]) for name in sorted(found) if name.startswith(word)])
 
 

@@ -110,7 +110,30 @@ def for_argument(session: Session, path: str, before: Sequence[str], kind: str) 
         return [
             name for each in ([kind] if kind else list(_KINDS)[:4]) if each in _KINDS for name in _KINDS[each](session)
         ]
+    if path in ("login", "logout"):
+        return [] if before else registries(session)
+    if group == "manifest":
+        return manifests_of(session, before[0]) if verb in ("annotate", "inspect") and len(before) == 1 else []
     return _others(session, group, verb, before)
+
+
+def manifests_of(session: Session, name: str) -> list[str]:
+    """The manifests on a list that is being made."""
+    from wherry.cli.references import parse
+    from wherry.client import manifests
+
+    try:
+        found = manifests.entries(session.config, parse(name).with_default_tag().full)
+    except (ClientError, StatusError):
+        return []
+    return [each["Ref"] for each in found or []]
+
+
+def registries(session: Session) -> list[str]:
+    """The registries for which the configuration has credentials."""
+    from wherry.client.credentials import INDEX, hostname, servers
+
+    return sorted({hostname(server) for server in servers(session.config) if not server.startswith(INDEX)})
 
 
 def _others(session: Session, group: str, verb: str, before: Sequence[str]) -> list[str] | None:
@@ -123,6 +146,7 @@ def _others(session: Session, group: str, verb: str, before: Sequence[str]) -> l
     if (group, verb) in (("network", "connect"), ("network", "disconnect")) and before:
         return containers(session) if len(before) == 1 else []
     single = (group, verb) in (("image", "history"), ("image", "tag"), ("context", "use"), ("context", "update"))
+    single = single or (group, verb) in (("image", "pull"), ("image", "push"))
     if verb in ("create", "prune", "import", "show") or group not in _KINDS or (single and before):
         return []
     return _KINDS[group](session)

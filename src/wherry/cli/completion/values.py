@@ -75,6 +75,7 @@ _FILTERS: dict[str, dict[str, Sequence[str]]] = {
         "scope": ("global", "local", "swarm"), "type": ("builtin", "custom"),
     },
     "network prune": {"label": (), "label!": (), "until": ()},
+    "search": {"is-official": ("true", "false"), "stars": ()},
     "system events": {
         "container": (), "daemon": (), "event": _EVENTS, "image": (), "label": (), "network": (),
         "scope": ("local", "swarm"), "type": ("container", "daemon", "image", "network", "volume"), "volume": (),
@@ -208,6 +209,18 @@ _BY_FLAG: dict[str, Source] = {
     "volumes-from": _containers(),
 }
 _BY_COMMAND: dict[tuple[str, str], Source] = {
+    ("manifest annotate", "arch"): (
+        "386",
+        "amd64",
+        "arm",
+        "arm64",
+        "mips64",
+        "mips64le",
+        "ppc64le",
+        "riscv64",
+        "s390x",
+    ),
+    ("manifest annotate", "os"): ("darwin", "freebsd", "linux", "windows"),
     ("network create", "driver"): _plugins("Network", ("bridge",)),
     ("volume create", "driver"): _plugins("Volume", ("local",)),
 }
@@ -220,5 +233,5 @@ def of(path: str, flag: str) -> Source:
     if flag == "filter":
         return _filters(path)
     if flag == "format":
-        return _LISTS if path.endswith((" ls", " stats", " df", " history")) else _INSPECTS
+        return _LISTS if path.endswith((" ls", " stats", " df", " history", "search")) else _INSPECTS
     return _BY_COMMAND.get((path, flag), _BY_FLAG.get(flag, ()))
