@@ -337,3 +337,38 @@ def test_impossible_initial_cpus_are_refused(lab: Lab) -> None:
     result = lab.cli("exec", "--process", str(process), lab.id)
     assert result.code == 1
     assert "execCPUAffinity.initial '8000': invalid argument" in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("list", "-f", "bad"), "invalid format option"),
+        (("ps", "-f", "bad", "{id}"), "invalid format option"),
+        (("ps", "{id}", "-o", "comm"), "couldn't find PID field in ps output"),
+        (("ps", "{id}", "--bad"), "exit status 1: error: unknown gnu long option"),
+        (("update", "--l3-cache-schema", "L3:0=f", "{id}"), "Intel RDT/CAT: l3 cache schema is not enabled"),
+        (("update", "--mem-bw-schema", "MB:0=5", "{id}"), "Intel RDT/MBA: memory bandwidth schema is not enabled"),
+        (("update", "--memory", "bad", "{id}"), "invalid value for memory: invalid size: 'bad'"),
+        (("update", "--memory-swap", "1x", "{id}"), "invalid value for memory-swap: invalid size: '1x'"),
+        (("update", "--cpu-share", "-1", "{id}"), "invalid value for cpu-share: strconv.ParseUint: parsing"),
+        (("update", "--cpu-quota", "x", "{id}"), "invalid value for cpu-quota: strconv.ParseInt: parsing"),
+        (("update", "--pids-limit", "x", "{id}"), 'invalid value "x" for flag -pids-limit: parse error'),
+        (("update", "-r", "/dev/null", "{id}"), "EOF"),
+    ],
+)
+def test_bad_values_are_refused_in_runcs_words(lab: Lab, words: tuple[str, ...], said: str) -> None:
+    lab.start_sleeping()
+    result = lab.cli(*(word.format(id=lab.id) for word in words))
+    assert result.code == 1
+    assert said in result.err + result.out
+
+
+def test_ps_is_the_hosts_ps_and_an_update_may_name_nothing(lab: Lab) -> None:
+    pid = lab.start_sleeping()
+    assert lab.cli("ps", lab.id, "-o", "pid,comm").out.split() == ["PID", "COMMAND", str(pid), "sleep"]
+    heading, row = lab.cli("ps", lab.id).out.splitlines()
+    assert heading.split()[:3] == ["UID", "PID", "PPID"]
+    assert row.split()[:2] == ["root", str(pid)]
+    assert row.endswith("sleep 1000")
+    assert lab.cli("update", lab.id).code == 0
+    assert lab.cli("update", "--memory", "64.5m", lab.id).code == 0

@@ -83,6 +83,7 @@ _EXEC = (
 _LIMITS = (
     *("blkio-weight", "cpu-period", "cpu-quota", "cpu-burst", "cpu-share", "cpu-rt-period", "cpu-rt-runtime"),
     *("cpuset-cpus", "cpuset-mems", "memory", "memory-reservation", "memory-swap", "pids-limit", "cpu-idle"),
+    *("l3-cache-schema", "mem-bw-schema"),
 )
 COMMANDS: dict[str, dict[str, Option]] = {
     "create": _table(*_CREATE),

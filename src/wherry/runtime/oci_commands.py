@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import sys
@@ -302,19 +303,29 @@ def _end(record: Record, cgroup: Cgroup) -> None:
 
 
 def _list(call: Call) -> int:
+    if call.positional:
+        raise Usage("list takes no arguments")
     records = containers(call.root)
     if call.flag("quiet"):
         for record in records:
             print(record.id)
         return 0
     states = [state_of(ContainerDirectory(call.root, record.id), record) for record in records]
-    if call.text("format") == "json":
+    if _wants_json(call):
         print(json.dumps(states))
         return 0
     rows = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
     rows += [(s["id"], str(s["pid"]), s["status"], s["bundle"], s["created"], s["owner"]) for s in states]
     _print_table(rows)
     return 0
+
+
+def _wants_json(call: Call) -> bool:
+    """--format. Raises StartError."""
+    wanted = call.text("format", "table")
+    if wanted not in ("table", "json"):
+        raise StartError("InvalidArgument", "invalid format option")
+    return wanted == "json"
 
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
@@ -326,28 +337,30 @@ def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
 def _ps(call: Call) -> int:
     directory = call.container(64)
     pids = sorted(cgroups.open_cgroup(directory.load().cgroup).pids())
-    if call.text("format", "table") == "json":
+    if _wants_json(call):
         print(json.dumps(pids))
         return 0
-    rows = [("UID", "PID", "PPID", "CMD")]
-    for pid in pids:
-        row = _process_row(pid)
-        if row:
-            rows.append(row)
-    _print_table(rows)
+    for line in _ps_lines(call.positional[1:] or ["-ef"], set(pids)):
+        print(line)
     return 0
 
 
-def _process_row(pid: int) -> tuple[str, str, str, str] | None:
-    """Read from outside: nothing of the container is executed."""
+def _ps_lines(options: list[str], pids: set[int]) -> list[str]:
+    """What the host's ps(1), called with `options`, prints of `pids`, and its heading. Raises StartError."""
+    import subprocess
+
     try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            fields = dict(line.rstrip("\n").split(":", 1) for line in file if ":" in line)
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            command = file.read(4096).replace(b"\0", b" ").decode("utf-8", "replace").strip()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return fields["Uid"].split()[0], str(pid), fields["PPid"].strip(), command or f"[{fields['Name'].strip()}]"
+        done = subprocess.run(["ps", *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    except FileNotFoundError:
+        raise StartError("Internal", 'exec: "ps": executable file not found in $PATH') from None
+    output = done.stdout.decode(errors="replace")
+    if done.returncode:
+        raise StartError("Internal", f"exit status {done.returncode}: {output}")
+    heading, *rows = output.splitlines() or [""]
+    if "PID" not in heading.split():
+        raise StartError("Internal", "couldn't find PID field in ps output")
+    column = heading.split().index("PID")
+    return [heading, *(row for row in rows if row.split() and int(row.split()[column]) in pids)]
 
 
 def _pause(call: Call) -> int:
@@ -373,7 +386,9 @@ def _update(call: Call) -> int:
     record = directory.load()
     if not record.alive():
         raise StartError("Conflict", "container not running")
-    for warning in cgroups.open_cgroup(record.cgroup).update(_resources(call)):
+    resources = _resources(call)
+    _refuse_rdt(call)
+    for warning in cgroups.open_cgroup(record.cgroup).update(resources):
         call.log.warn(warning)
     return 0
 
@@ -388,39 +403,76 @@ _CPU = {
     "cpu-rt-runtime": "realtimeRuntime",
     "cpu-idle": "idle",
 }
-_SUFFIXES = {"k": 10, "m": 20, "g": 30, "t": 40}
+_SIGNED = ("cpu-quota", "cpu-rt-runtime", "cpu-idle")
+_SIZE = re.compile(r"(\d+(?:\.\d+)*) ?([kmgtp])?i?b?", re.IGNORECASE)  # as go-units reads it
 
 
-def _bytes(text: str) -> int:
-    number = text.lower().removesuffix("b")
-    shift = _SUFFIXES.get(number[-1:], 0)
-    return int(number[:-1] if shift else number) << shift
+def _invalid(option: str, reason: str) -> StartError:
+    return StartError("InvalidArgument", f"invalid value for {option}: {reason}")
+
+
+def _bytes(option: str, text: str) -> int:
+    if text == "-1":
+        return -1
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise _invalid(option, f"invalid size: '{text}'")
+    return int(float(match[1]) * (1 << 10 * " kmgtp".index((match[2] or " ").lower())))
+
+
+def _number(option: str, text: str) -> int:
+    signed = option in _SIGNED
+    if not re.fullmatch("[+-]?[0-9]+" if signed else "[0-9]+", text):
+        raise _invalid(option, f'strconv.Parse{"Int" if signed else "Uint"}: parsing "{text}": invalid syntax')
+    return int(text)
+
+
+def _flag_number(call: Call, option: str) -> int | None:
+    """An option that is a number for the parser of the command line already."""
+    text = call.text(option)
+    if text and not re.fullmatch("[+-]?[0-9]+", text):
+        raise Usage(f'invalid value "{text}" for flag -{option}: parse error')
+    return int(text) if text else None
 
 
 def _resources(call: Call) -> dict[str, Any]:
-    """linux.resources from a file ("-": stdin) or from the options."""
+    """linux.resources from a file ("-": stdin) or from the options: nothing is no error."""
     source = call.text("resources")
     if source:
-        with sys.stdin if source == "-" else open(source, encoding="utf-8") as file:
-            decoded: dict[str, Any] = json.load(file)
-        return decoded
+        return _read_resources(source)
+    pids, weight = _flag_number(call, "pids-limit"), _flag_number(call, "blkio-weight")
     resources: dict[str, Any] = {}
     for option, key in _MEMORY.items():
         if call.text(option):
-            resources.setdefault("memory", {})[key] = _bytes(call.text(option))
+            resources.setdefault("memory", {})[key] = _bytes(option, call.text(option))
     for option, key in _CPU.items():
         if call.text(option):
-            resources.setdefault("cpu", {})[key] = int(call.text(option))
+            resources.setdefault("cpu", {})[key] = _number(option, call.text(option))
     for option, key in (("cpuset-cpus", "cpus"), ("cpuset-mems", "mems")):
         if call.text(option):
             resources.setdefault("cpu", {})[key] = call.text(option)
-    if call.text("pids-limit"):
-        resources["pids"] = {"limit": int(call.text("pids-limit"))}
-    if call.text("blkio-weight"):
-        resources["blockIO"] = {"weight": int(call.text("blkio-weight"))}
-    if not resources:
-        raise Usage("update needs --resources or a limit")
+    if pids is not None:
+        resources["pids"] = {"limit": pids}
+    if weight is not None:
+        resources["blockIO"] = {"weight": weight}
     return resources
+
+
+def _read_resources(source: str) -> dict[str, Any]:
+    with sys.stdin if source == "-" else open(source, encoding="utf-8") as file:
+        text = file.read()
+    if not text.strip():
+        raise StartError("InvalidArgument", "EOF")
+    decoded: dict[str, Any] = json.loads(text)
+    return decoded
+
+
+def _refuse_rdt(call: Call) -> None:
+    """Intel's cache and memory bandwidth control; no container of ours is in such a group. Raises StartError."""
+    if call.text("l3-cache-schema"):
+        raise StartError("InvalidArgument", "Intel RDT/CAT: l3 cache schema is not enabled")
+    if call.text("mem-bw-schema"):
+        raise StartError("InvalidArgument", "Intel RDT/MBA: memory bandwidth schema is not enabled")
 
 
 def _duration_s(text: str) -> float:
