@@ -91,7 +91,7 @@ def test_mmdebstrap_makes_an_image(tools, store, tmp_path, monkeypatch):
     assert image.created == "2023-11-14T22:13:20Z"
     assert image.config["Cmd"] == ["bash"]
     assert image.history[0].created_by == "wherry image bootstrap debian:bookworm"
-    with open(f"{store.layer_dirs(image)[0]}/etc/os-release") as file:
+    with open(f"{store.lower_dirs(image)[0]}/etc/os-release") as file:
         assert file.read() == "ID=debian\n"
 
 
