@@ -9,7 +9,7 @@ def serve(host, name, *flags):
 
 
 def fetch(host, address, check=True):
-    return host.run("curl", "-sS", "--max-time", "3", f"http://{address}/", check=check)
+    return host.run("curl", "-sS", "--max-time", "30", f"http://{address}/", check=check)
 
 
 def test_a_published_port_answers_on_loopback_and_gateway(host, name):
