@@ -280,7 +280,7 @@ def typed(command, environment, cwd, keys, until):
 
 
 def _read_until(fd, text):
-    data, deadline = b"", time.monotonic() + 20
+    data, deadline = b"", time.monotonic() + 60
     while text not in data:
         ready, _, _ = select.select([fd], [], [], max(0, deadline - time.monotonic()))
         assert ready, f"{text!r} did not come after {data!r}"

@@ -3,7 +3,6 @@
 import http.client
 import json
 import socket
-import time
 from typing import Any, get_args, get_type_hints
 
 import msgspec
@@ -37,20 +36,18 @@ class Client:
         self._path = path
         self._connection: http.client.HTTPConnection | None = None
 
-    def call(self, method: str, path: str, body: str | None = None) -> tuple[int, Any, float]:
-        """(status, decoded reply, seconds)."""
+    def call(self, method: str, path: str, body: str | None = None) -> tuple[int, Any]:
+        """(status, decoded reply)."""
         if self._connection is None:
             self._connection = http.client.HTTPConnection("localhost", timeout=60)
             self._connection.sock = socket.socket(socket.AF_UNIX)
             self._connection.sock.connect(self._path)
-        started = time.perf_counter()
         self._connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         reply = self._connection.getresponse()
         data = reply.read()
-        took = time.perf_counter() - started
         if reply.will_close:
             self.close()
-        return reply.status, json.loads(data) if data else None, took
+        return reply.status, json.loads(data) if data else None
 
     def close(self) -> None:
         if self._connection is not None:
@@ -117,7 +114,7 @@ IDS = [f"{kind.__name__}.{name}" for kind, name, _ in ALL]
 
 def send(client: Client, body: str) -> tuple[int, Any]:
     """Create; what comes into being is removed."""
-    status, reply, _ = client.call("POST", "/containers/create", body)
+    status, reply = client.call("POST", "/containers/create", body)
     if status == 201:
         assert client.call("DELETE", f"/containers/{reply['Id']}?force=1&v=1")[0] == 204
     assert status < 500, f"{status} {reply} for {body[:300]}"

@@ -34,6 +34,7 @@ INTENDED = {
     ("*", "/masked//sys/fs/cgroup"): "the same",
     ("hostly", "/hosts"): "the host's file, copied: it differs from machine to machine",
     ("hostly", "/net"): "the host's interfaces",
+    ("hostly", "/mounts:/dev/shm"): "the host's, half as large as its memory",
     ("hostly", "/mounts:/sys"): "the host's superblock, which a test host has not mounted before",
 }
 

@@ -151,7 +151,7 @@ def well(engine: Wire, host: Host) -> None:
     assert engine.quietly("GET", "/containers/json?all=1").status == 200
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_no_request_is_too_strange(engine, fuzzed):
     fuzz(3000)(engine)
     well(engine, fuzzed)

@@ -9,7 +9,7 @@ def serve(host, name, *flags):
 
 
 def fetch(host, address, check=True):
-    return host.run("curl", "-sS", "--max-time", "3", f"http://{address}/", check=check)
+    return host.run("curl", "-sS", "--max-time", "30", f"http://{address}/", check=check)
 
 
 def test_a_published_port_answers_on_loopback_and_gateway(host, name):
@@ -21,7 +21,7 @@ def test_a_published_port_answers_on_loopback_and_gateway(host, name):
     assert fetch(host, f"{gateway}:8080").stdout == "hello from inside\n"
     assert host.out("port", name, "80/tcp").split("\n")[0] == "0.0.0.0:8080"
     assert "0.0.0.0:8080->80/tcp" in host.out("ps", "--filter", f"name={name}", "--format", "{{.Ports}}")
-    request = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {gateway} 8080"
+    request = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 30 {gateway} 8080"
     assert "hello from inside" in host.out("exec", name, "sh", "-c", request)
 
 
@@ -66,7 +66,7 @@ def test_containers_reach_each_other_by_address(host, name):
     serve(host, name)
     address = host.inspect(name)["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
     host.wait_until(lambda: fetch(host, f"{address}:80", check=False).returncode == 0, "an answer")
-    request = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {address} 80"
+    request = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 30 {address} 80"
     assert "hello from inside" in host.out("run", "--rm", "busybox", "sh", "-c", request)
 
 

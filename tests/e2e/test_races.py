@@ -137,7 +137,7 @@ def test_a_daemon_that_dies_at_every_start_leaves_no_more_each_time(own_host):
     own_host.docker("run", "-d", "--name", "lasting", "busybox", "sleep", "1000")
     pid = own_host.inspect("lasting")["State"]["Pid"]
     before = None
-    for _ in range(10):
+    for _ in range(5):
         own_host.stop(signal.SIGKILL)
         own_host.start()
         own_host.wait_until(lambda: own_host.docker("exec", "lasting", "true", check=False).returncode == 0, "an exec")

@@ -19,6 +19,7 @@ def test_containers_go_on_with_logs_and_ports(own_host, how):
     host.docker("run", "-d", "--name", "counter", "busybox", "sh", "-c", COUNT)
     host.docker("run", "-d", "--name", "web", "-p", "8080:80", "busybox", "httpd", "-f", "-p", "80", "-h", "/www")
     pids = [host.inspect(n)["State"]["Pid"] for n in ("counter", "web")]
+    host.wait_until(lambda: host.run("curl", "-s", "http://127.0.0.1:8080/", check=False).stdout, "an answer")
     host.stop(how)
     assert host.run("curl", "-sS", "http://127.0.0.1:8080/").stdout == "hello from inside\n"
     host.start()

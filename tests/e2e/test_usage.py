@@ -15,8 +15,9 @@ MIB = 1024 * 1024
 @pytest.fixture(scope="module")
 def busy(host):
     """A container that burns CPU and holds memory, one that does nothing, one that never ran."""
-    host.docker("run", "-d", "--name", "busy", "-m", "64m", "--pids-limit", "50", "busybox", "sh", "-c",
-                "dd if=/dev/zero of=/dev/shm/held bs=1M count=8 2>/dev/null; while :; do :; done")  # fmt: skip
+    script = "dd if=/dev/zero of=/dev/shm/held bs=1M count=8 2>/dev/null; echo held; while :; do :; done"
+    host.docker("run", "-d", "--name", "busy", "-m", "64m", "--pids-limit", "50", "busybox", "sh", "-c", script)
+    host.wait_until(lambda: host.out("logs", "busy") == "held", "the memory")
     host.docker("create", "--name", "never", "busybox", "true")
     yield host
     host.docker("rm", "-f", "busy", "never")

@@ -24,6 +24,7 @@ _PATTERNS = (
 _VOLATILE = re.compile(
     "Pid|Created|time|timeNano|SizeRootFs|Size|VirtualSize|execDuration|Since|Source|Mountpoint|PublicPort|HostPort"
     "|UpperDir|LowerDir|MergedDir|WorkDir|SandboxKey|ResolvConfPath|HostnamePath|HostsPath|LogPath|MaskedPaths"
+    "|KernelVersion"
 )
 
 

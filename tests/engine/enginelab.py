@@ -37,7 +37,7 @@ from wherry.linux.syscalls import NR, syscall
 
 _NEWNS, _NEWNET, _NEWPID = 0x20000, 0x40000000, 0x20000000
 _MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
-_LIMIT_S = 100
+_LIMIT_S = 250
 
 BUSYBOX = "/usr/bin/busybox"
 APPLETS = ("sh", "sleep", "true", "false", "cat", "echo", "env", "id", "pwd", "ls", "wc", "hostname", "ip", "kill")

@@ -152,7 +152,7 @@ def test_conversations_that_come_and_go_leave_no_descriptor(server):
 
     round_trip(polite=True)
     descriptors = settled()
-    for turn in range(60):
+    for turn in range(24):
         round_trip(polite=turn % 2 == 0)
     deadline = time.monotonic() + 60
     while settled() > descriptors and time.monotonic() < deadline:

@@ -250,15 +250,16 @@ def test_stream_that_fails_is_cut_not_ended(caplog):
 
 
 def test_slow_heads_and_idle_connections_are_closed():
-    limits = Limits(head_s=0.3, idle_s=0.3)
-    with Running("unix", talk, limits) as running, running.connect() as silent, running.connect() as idle:
-        slow = running.connect()
-        slow.send(b"GET / HT")
+    limits = Limits(head_s=1, idle_s=0.3)  # a second to send what is sent at once
+    with Running("unix", talk, limits) as running, running.connect() as idle:
         idle.send(GET)
         assert idle.read_reply()[0] == 200
+        silent, slow = running.connect(), running.connect()
+        slow.send(b"GET / HT")
         assert b" 408 " in slow.read_all()
         assert silent.read_all() == b""
         assert idle.read_all() == b""
+        silent.close()
         slow.close()
 
 

@@ -155,7 +155,7 @@ def test_udp_of_a_restarted_container_reaches_the_new_one(tmp_path: Path):
     for turn in range(2):
         web = lab.publish(f"web{turn}", "5000:53/udp")
         server = server_in(web, 53, UDP)
-        server.settimeout(1)
+        server.settimeout(60)
         client.sendto(b"hello", (HOST, 5000))  # always the same flow, which the kernel remembers
         assert server.recvfrom(16)[0] == b"hello"
         lab.rm(f"web{turn}")

@@ -1,7 +1,8 @@
 """Every weakness of other engines that concerns what is built here, and the tests that would find it.
 
 Grouped as they come up: how a container is born and joined; files that are copied, exported, committed, mounted;
-archives of images.
+archives of images. Each test fails when the defence is taken away; where two stand one behind the other (paths are
+resolved in the root, and after the root was changed), both have to be.
 """
 
 import io

@@ -12,7 +12,7 @@ def test_the_interface_on_loopback_is_out_of_reach(name):
     own = Host("--host", "tcp://127.0.0.1:2375").start()
     try:
         own.import_busybox()
-        answer = own.run("curl", "-s", "--max-time", "5", "http://127.0.0.1:2375/_ping").stdout
+        answer = own.run("curl", "-s", "--max-time", "30", "http://127.0.0.1:2375/_ping").stdout
         assert answer == "OK"
         own.docker("run", "-d", "--name", name, "busybox", "sleep", "1000")
         networks = own.inspect(name)["NetworkSettings"]["Networks"]
