@@ -16,6 +16,7 @@ from wherry.engine import images
 from wherry.engine.files.copy import stat_path
 from wherry.errors import Internal, InvalidArgument, NotFound
 from wherry.linux.mounts import mounted
+from wherry.store.trees import delete_tree
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
@@ -110,6 +111,23 @@ async def test_what_is_not_filled(lab: Lab) -> None:
         with pytest.raises(NotFound):
             d.engine.volumes.get("file")
         await d.create("true", name="fails")
+        await d.clean()
+
+
+@scenario
+async def test_an_image_whose_directories_nobody_can_copy(lab: Lab) -> None:
+    async with lab.daemon() as d:
+        await d.image()
+        script = "mkdir /deep; cd /deep; i=0; while [ $i -lt 1500 ]; do mkdir d; cd -P d; i=$((i+1)); done"
+        ref = await d.run("sh", "-c", f"alias mkdir='busybox mkdir'; {script}")
+        assert await d.finish(ref) == 0
+        layer = d.entry(ref).record.lower_dirs[0]
+        os.rename(d.engine.paths.upper(ref) / "deep", f"{layer}/deep")
+        with pytest.raises(Internal, match=r"^failed to populate volume: directories are nested too deeply$"):
+            await d.create("true", Binds=["vol1:/deep"])
+        delete_tree(f"{layer}/deep")
+        assert d.engine.volumes.list() == []
+        assert os.listdir(d.engine.paths.tmp) == []
         await d.clean()
 
 

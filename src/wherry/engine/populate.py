@@ -138,6 +138,8 @@ def _copy_into(source: int, directory: str) -> None:
         copy_attributes(source, target)
     except OSError as error:
         raise Internal(f"failed to populate volume: {error}") from error
+    except RecursionError:
+        raise Internal("failed to populate volume: directories are nested too deeply") from None
     finally:
         os.close(target)
 
