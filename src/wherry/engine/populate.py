@@ -55,8 +55,9 @@ def stage(engine: "Engine", record: Container, filling: Filling) -> None:
                     _copy(engine, record, point, source, filling)
                 finally:
                     os.close(source)
+    if any(os.listdir(each.directory) for each in filling.staged):
+        sync_file_system(engine.paths.tmp)  # contents; directories go with the commit of the row
     if filling.staged:
-        sync_file_system(engine.paths.tmp)
         hit("engine.volume.staged")
 
 
