@@ -205,6 +205,27 @@ async def test_a_volume_that_is_a_file_system(lab: Lab) -> None:
 
 
 @scenario
+async def test_an_end_while_nobody_looks_takes_no_volume_from_others(lab: Lab) -> None:
+    async with lab.daemon() as d:
+        await image(d)
+        d.engine.volumes.create("mem", options={"type": "tmpfs", "device": "tmpfs"})
+        ends = [await d.run("sleep", "1000", Binds=["mem:/x"]) for _ in range(3)]
+        stays = await d.run("sh", "-c", "echo shared > /y/f; sleep 1000", Binds=["mem:/y"])
+        await d.until(lambda: (data(d, "mem") / "f").exists())
+        pids = [d.entry(ref).record.state.pid for ref in ends]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    async with lab.daemon() as d:
+        await d.until(lambda: not any(d.entry(ref).status == "running" for ref in ends))
+        late = await d.run("cat", "/z/f", Binds=["mem:/z"])
+        assert await d.finish(late) == 0
+        assert await d.output(late) == "shared\n"
+        await d.stop(stays)
+        assert not mounted(str(data(d, "mem")))
+        await d.clean()
+
+
+@scenario
 async def test_a_volume_that_is_another_directory(lab: Lab) -> None:
     other = lab.root / "other"
     (other / "deep").mkdir(parents=True)
