@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import urllib.parse
 from typing import Any, get_args, get_type_hints
 
 import msgspec
@@ -168,3 +169,19 @@ def test_depth_is_no_way_to_end_the_engine(client, depth):
 def test_the_engine_is_well_afterwards(host, client):
     assert client.call("GET", "/containers/json?all=1")[0] == 200
     assert "Traceback" not in host.log()
+
+
+@pytest.mark.parametrize("path", ["containers/json?all=1&", "volumes?", "networks?"])
+def test_expressions_that_backtracking_never_ends(host, name, path):
+    """Each holds the engine up for longer than anybody lives, in an engine that backtracks."""
+    long = "a" * 60 + "b"
+    host.docker("volume", "create", long)
+    host.docker("create", "--name", long, "busybox", "true")
+    try:
+        filters = json.dumps({"name": ["(a+)+$", "(a|a)*c", "(.*)*(.*)*(.*)*(.*)*x"]})
+        status, answer = host.api("GET", f"/{path}filters={urllib.parse.quote(filters)}")
+        assert status == 200
+        assert long not in json.dumps(answer)
+    finally:
+        host.docker("rm", long)
+        host.docker("volume", "rm", long)

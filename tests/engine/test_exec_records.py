@@ -113,7 +113,8 @@ def test_a_daemon_killed_while_it_starts_an_exec(lab: Lab, point: str) -> None:
 @scenario
 async def test_the_records_are_bounded(lab: Lab) -> None:
     async with lab.daemon() as d:
-        limit, exec_store.KEEP_FILES = exec_store.KEEP_FILES, 3
+        limits = exec_store.KEEP_FILES, exec_store.MOST_FILES
+        exec_store.KEEP_FILES, exec_store.MOST_FILES = 3, 4
         try:
             for number in range(5):
                 record = ExecRecord(id=f"{number}", container_id="c", config=ExecConfig(Cmd=["x"]), exit_code=0)
@@ -121,11 +122,18 @@ async def test_the_records_are_bounded(lab: Lab) -> None:
                 d.engine.execs.keep(record)
                 d.engine.execs.ended(record.id)
             assert sorted(os.listdir(d.engine.paths.execs)) == ["2", "3", "4"]
+            for exec_id in ("6", "7"):
+                record = ExecRecord(id=exec_id, container_id="c", config=ExecConfig(Cmd=["x"]))
+                d.engine.execs.add(record)
+                d.engine.execs.keep(record)
+                assert d.engine.execs.get(exec_id) is record
+            assert sorted(os.listdir(d.engine.paths.execs)) == ["2", "3", "4", "6"]
+            d.engine.execs.drop("6")
             d.engine.paths.exec_record("5").write_bytes(b"{")
             assert {record.id for record in exec_store.ExecStore(d.engine.paths).load()} == {"2", "3", "4"}
             assert sorted(os.listdir(d.engine.paths.execs)) == ["2", "3", "4"]
         finally:
-            exec_store.KEEP_FILES = limit
+            exec_store.KEEP_FILES, exec_store.MOST_FILES = limits
     async with lab.daemon() as d:
         assert os.listdir(d.engine.paths.execs) == [], "of no container that is there"
 

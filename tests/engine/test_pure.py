@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from wherry.engine import detach_keys, names, top
+from wherry.engine import detach_keys, names, regex, top
 from wherry.engine.containers import STATUSES, TABLE, Entry, Refusal
 from wherry.engine.events import HISTORY, QUEUE_LIMIT, EventBus
 from wherry.engine.limits import parse_cpuset
@@ -289,3 +289,29 @@ def test_times_of_events_only_grow() -> None:
         bus.publish("container", "x", "id", {})
     times = [m["timeNano"] for m in bus._history]
     assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "found"),
+    [
+        ("", "x", True),
+        ("web", "my-web-1", True),
+        ("we.", "web", True),
+        ("^web$", "web-1", False),
+        ("(?i)WEB", "web", True),
+        (r"\Aweb\z", "web", True),
+        ("[[:digit:]]", "web-1", True),
+        ("é", "caf\u00e9", True),
+        ("^.$", "\ud800", True),
+        ("(a+)+$", "a" * 5000 + "b", False),
+        ("(.*)*(.*)*(.*)*x", "a" * 5000, False),
+    ],
+)
+def test_expressions_of_clients(pattern, text, found):
+    assert regex.compile_search(pattern)(text) is found
+
+
+def test_expressions_nobody_can_read():
+    for pattern in ("(a", "(?=a)", r"(a)\1", "a{1001}"):
+        with pytest.raises(ValueError, match=r"^error parsing regexp: .*: `"):
+            regex.compile_search(pattern)

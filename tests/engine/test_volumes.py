@@ -16,6 +16,7 @@ from wherry.engine import images
 from wherry.engine.files.copy import stat_path
 from wherry.errors import Internal, InvalidArgument, NotFound
 from wherry.linux.mounts import mounted
+from wherry.store.trees import delete_tree
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
@@ -113,6 +114,23 @@ async def test_what_is_not_filled(lab: Lab) -> None:
         await d.clean()
 
 
+@scenario
+async def test_an_image_whose_directories_nobody_can_copy(lab: Lab) -> None:
+    async with lab.daemon() as d:
+        await d.image()
+        script = "mkdir /deep; cd /deep; i=0; while [ $i -lt 1500 ]; do mkdir d; cd -P d; i=$((i+1)); done"
+        ref = await d.run("sh", "-c", f"alias mkdir='busybox mkdir'; {script}")
+        assert await d.finish(ref) == 0
+        layer = d.entry(ref).record.lower_dirs[0]
+        os.rename(d.engine.paths.upper(ref) / "deep", f"{layer}/deep")
+        with pytest.raises(Internal, match=r"^failed to populate volume: directories are nested too deeply$"):
+            await d.create("true", Binds=["vol1:/deep"])
+        delete_tree(f"{layer}/deep")
+        assert d.engine.volumes.list() == []
+        assert os.listdir(d.engine.paths.tmp) == []
+        await d.clean()
+
+
 @pytest.mark.parametrize("point", ["engine.volume.staged", "engine.create.before_row", "engine.create.after_row"])
 @scenario
 def test_a_daemon_killed_while_it_fills_a_volume(lab: Lab, point: str) -> None:
@@ -183,6 +201,27 @@ async def test_a_volume_that_is_a_file_system(lab: Lab) -> None:
             await d.run("true", Binds=["bad:/x"])
         mount = f"mount x:{data(d, 'bad')}, flags: 0x1, data: foo=1: no such device"
         assert str(refused.value).endswith(f"failed to mount local volume: {mount}")
+        await d.clean()
+
+
+@scenario
+async def test_an_end_while_nobody_looks_takes_no_volume_from_others(lab: Lab) -> None:
+    async with lab.daemon() as d:
+        await image(d)
+        d.engine.volumes.create("mem", options={"type": "tmpfs", "device": "tmpfs"})
+        ends = [await d.run("sleep", "1000", Binds=["mem:/x"]) for _ in range(3)]
+        stays = await d.run("sh", "-c", "echo shared > /y/f; sleep 1000", Binds=["mem:/y"])
+        await d.until(lambda: (data(d, "mem") / "f").exists())
+        pids = [d.entry(ref).record.state.pid for ref in ends]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    async with lab.daemon() as d:
+        await d.until(lambda: not any(d.entry(ref).status == "running" for ref in ends))
+        late = await d.run("cat", "/z/f", Binds=["mem:/z"])
+        assert await d.finish(late) == 0
+        assert await d.output(late) == "shared\n"
+        await d.stop(stays)
+        assert not mounted(str(data(d, "mem")))
         await d.clean()
 
 

@@ -1,14 +1,15 @@
 """How filters match: names and ids by regular expression, labels by key or key and value."""
 
-import re
 from collections.abc import Mapping
+
+from wherry.engine.regex import compile_search
 
 
 def search(pattern: str, value: str) -> bool:
     """The same, or found by the regular expression; a broken expression matches nothing."""
     try:
-        return pattern == value or re.search(pattern, value) is not None
-    except re.error:
+        return pattern == value or compile_search(pattern)(value)
+    except ValueError:
         return False
 
 

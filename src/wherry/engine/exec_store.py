@@ -23,6 +23,8 @@ KEEP_S = 300.0
 """How long the record of an ended exec can still be inspected."""
 KEEP_FILES = 1000
 """How many ended execs have a file: of more, a daemon that comes back knows the last."""
+MOST_FILES = 5000
+"""How many execs have a file at all: what is created beyond that does not outlive the daemon."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(ExecRecord).decode
@@ -59,9 +61,10 @@ class ExecStore:
         self._records[record.id] = record
 
     def keep(self, record: ExecRecord) -> None:
-        """From now on a later daemon shall know the record, too."""
-        self._files.add(record.id)
-        self.save(record)
+        """From now on a later daemon shall know the record, too, unless there are too many."""
+        if len(self._files) < MOST_FILES:
+            self._files.add(record.id)
+            self.save(record)
 
     def save(self, record: ExecRecord) -> None:
         """Note a change of a record that is kept. A file that cannot be written keeps no exec from running."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from wherry.engine import log_drivers
+from wherry.engine import log_drivers, regex
 from wherry.engine.log_drivers import FORWARDING
 from wherry.engine.log_tag import expand
 from wherry.engine.model import Container
@@ -175,32 +175,13 @@ def _chosen(record: Container, options: dict[str, str]) -> dict[str, str]:
         chosen |= {name: values[name] for name in names if name in values}
         pattern = options.get(f"{option}-regex", "")
         if pattern:
-            matches = _regex(pattern)
+            matches = _search(pattern)
             chosen |= {name: value for name, value in values.items() if matches(name)}
     return chosen
 
 
-# What re2 says, and Go.
-_REGEX_ERRORS = {
-    "missing )": "missing closing )",
-    "missing ]": "missing closing ]",
-    "no argument for repetition operator": "missing argument to repetition operator",
-    "bad repetition operator": "invalid nested repetition operator",
-    "invalid repetition size": "invalid repeat count",
-    "invalid perl operator": "invalid or unsupported Perl syntax",
-    "trailing \\": "trailing backslash at end of expression",
-}
-
-
-def _regex(pattern: str) -> Callable[[str], object]:
-    """A search for `pattern`, in the syntax of Go, in time linear in what is searched: it comes from a client."""
-    import re2
-
-    quiet = re2.Options()
-    quiet.log_errors = False
+def _search(pattern: str) -> Callable[[str], bool]:
     try:
-        search: Callable[[str], object] = re2.compile(pattern, options=quiet).search
-    except re2.error as error:
-        reason, _, what = error.args[0].decode("utf-8", "replace").partition(": ")
-        raise Internal(f"{_PREFIX}error parsing regexp: {_REGEX_ERRORS.get(reason, reason)}: `{what}`") from None
-    return search
+        return regex.compile_search(pattern)
+    except ValueError as error:
+        raise Internal(f"{_PREFIX}{error}") from None

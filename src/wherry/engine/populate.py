@@ -55,8 +55,9 @@ def stage(engine: "Engine", record: Container, filling: Filling) -> None:
                     _copy(engine, record, point, source, filling)
                 finally:
                     os.close(source)
+    if any(os.listdir(each.directory) for each in filling.staged):
+        sync_file_system(engine.paths.tmp)  # contents; directories go with the commit of the row
     if filling.staged:
-        sync_file_system(engine.paths.tmp)
         hit("engine.volume.staged")
 
 
@@ -138,6 +139,8 @@ def _copy_into(source: int, directory: str) -> None:
         copy_attributes(source, target)
     except OSError as error:
         raise Internal(f"failed to populate volume: {error}") from error
+    except RecursionError:
+        raise Internal("failed to populate volume: directories are nested too deeply") from None
     finally:
         os.close(target)
 

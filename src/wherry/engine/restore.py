@@ -92,11 +92,13 @@ def _discard(path: os.PathLike[str]) -> None:
 
 async def restore(engine: "Engine") -> None:
     """Bring every container into a state that is true, then remove what belongs to none, then act on policies."""
+    volume_mounts.adopt(engine)
     work = [_restore_one(engine, entry) for entry in engine.containers]
     results = await asyncio.gather(*work, return_exceptions=True)
     for error in results:
         if isinstance(error, BaseException):
             log.error("a container could not be restored", exc_info=error)
+    await engine.run_blocking(volume_mounts.settle, engine)
     hit("engine.restore.before_reconcile")
     for line in await reconcile(engine):
         log.info("reconciled: %s", line)
@@ -213,7 +215,6 @@ async def _adopt(engine: "Engine", entry: Entry, monitor: Monitor, status: dict[
     record.started_before, record.boot_id = True, engine.boot_id
     running = {str(process["id"]): int(process["pid"]) for process in status["execs"]}
     exec.taken_back(engine, entry, running, status.get("exec_exits") or {})
-    volume_mounts.adopt(engine, record)
     endpoint = await engine.run_blocking(engine.network.endpoint, record.id)
     if endpoint is not None:
         apply_endpoint(record, endpoint)

@@ -153,10 +153,20 @@ def borrow(engine: "Engine", record: Container) -> Callable[[], None]:
     return give_back
 
 
-def adopt(engine: "Engine", record: Container) -> None:
-    """A running container was taken back."""
-    for volume in _of(engine, record):
-        engine.volume_mounts.adopt(volume.name, record.id)
+def adopt(engine: "Engine") -> None:
+    """At start, before any container is looked at: whatever may run keeps its volumes. One that turns out to have ended
+    must not take away what another has."""
+    for entry in engine.containers:
+        if entry.status in ("running", "paused") or engine.paths.monitor_socket(entry.id).exists():
+            for volume in _of(engine, entry.record):
+                engine.volume_mounts.adopt(volume.name, entry.id)
+
+
+def settle(engine: "Engine") -> None:
+    """At start, when it is known what runs, in a worker thread."""
+    for entry in engine.containers:
+        if entry.monitor is None:
+            release(engine, entry.record)
 
 
 def unused(engine: "Engine") -> list[Volume]:
