@@ -13,7 +13,8 @@ from wherry.runtime import rootfs
 from wherry.runtime.cgroups import open_cgroup
 from wherry.runtime.exec import exec_process
 from wherry.runtime.failure import StartError
-from wherry.runtime.lifecycle import Process, Stdio, create
+from wherry.runtime.lifecycle import Process, create
+from wherry.runtime.setup import Stdio
 from wherry.runtime.wire import pair
 
 from .lab import Lab

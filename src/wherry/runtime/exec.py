@@ -36,7 +36,8 @@ from wherry.runtime import process as processes
 from wherry.runtime.cgroups import Cgroup
 from wherry.runtime.child import be_child
 from wherry.runtime.failure import StartError, words
-from wherry.runtime.lifecycle import Process, Stdio, adjust_oom_score, enter_cgroup, filter_loader
+from wherry.runtime.lifecycle import Process, filter_loader
+from wherry.runtime.setup import Stdio, adjust_oom_score, enter_cgroup
 
 _DOING = "joining the container"
 _JOINABLE = tuple((flag, name) for flag, name in ns.TYPES.values())

@@ -11,7 +11,7 @@ from wherry.runtime import console, lifecycle, oci_relay
 from wherry.runtime import process as processes
 from wherry.runtime.exec import exec_process
 from wherry.runtime.failure import StartError, words
-from wherry.runtime.lifecycle import Created, Gate, Process, Stdio
+from wherry.runtime.lifecycle import Created, Process
 from wherry.runtime.oci_cli import Usage
 from wherry.runtime.oci_commands import (
     Call,
@@ -22,6 +22,7 @@ from wherry.runtime.oci_commands import (
     status_of,
     write_pid_file,
 )
+from wherry.runtime.setup import Gate, Stdio
 from wherry.runtime.state import ContainerDirectory, Record, process_start_time
 
 _STDIO = Stdio(0, 1, 2)

@@ -16,7 +16,8 @@ from wherry.runtime.failure import StartError, words
 from wherry.runtime.foreign import mounts
 from wherry.runtime.foreign.command import Command
 from wherry.runtime.foreign.terminal import ConsoleSocket
-from wherry.runtime.lifecycle import Process, Stdio
+from wherry.runtime.lifecycle import Process
+from wherry.runtime.setup import Stdio
 
 _DELETE_PATIENCE_S = 10.0
 _OCI_VERSION = "1.0.2"

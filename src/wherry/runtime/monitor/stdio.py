@@ -4,7 +4,7 @@ import fcntl
 import os
 from typing import NamedTuple
 
-from wherry.runtime.lifecycle import Stdio
+from wherry.runtime.setup import Stdio
 
 _WIDE = 1 << 20  # bytes; the most an unprivileged process may ask for (/proc/sys/fs/pipe-max-size)
 

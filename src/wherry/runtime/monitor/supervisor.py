@@ -36,7 +36,7 @@ from wherry.linux.pidfd import pidfd_send_signal
 from wherry.runtime.cgroups import Cgroup, open_cgroup
 from wherry.runtime.failure import StartError, words
 from wherry.runtime.late import is_ending
-from wherry.runtime.lifecycle import Process, Stdio
+from wherry.runtime.lifecycle import Process
 from wherry.runtime.logs.base import Writer
 from wherry.runtime.logs.drivers import open_writer
 from wherry.runtime.monitor import birth
@@ -47,6 +47,7 @@ from wherry.runtime.monitor.joining import Joining, Wanted
 from wherry.runtime.monitor.poller import POLLIN, Poller
 from wherry.runtime.monitor.record import exit_of, write_record
 from wherry.runtime.monitor.stdio import Pipes
+from wherry.runtime.setup import Stdio
 from wherry.runtime.state import process_start_time
 
 _OOM_SETTLES_S = 0.2
