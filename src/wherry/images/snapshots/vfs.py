@@ -158,8 +158,7 @@ def _copy_regular(source: int, target: int, name: str, status: os.stat_result) -
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         target_fd = os.open(name, flags, 0o600, dir_fd=target)
         try:
-            while os.copy_file_range(source_fd, target_fd, _COPY_SIZE):
-                pass
+            _copy_content(source_fd, target_fd)
             os.fchown(target_fd, status.st_uid, status.st_gid)
             _copy_xattrs(source_fd, target_fd)
             os.fchmod(target_fd, stat.S_IMODE(status.st_mode))
@@ -168,6 +167,17 @@ def _copy_regular(source: int, target: int, name: str, status: os.stat_result) -
             os.close(target_fd)
     finally:
         os.close(source_fd)
+
+
+def _copy_content(source_fd: int, target_fd: int) -> None:
+    try:
+        while os.copy_file_range(source_fd, target_fd, _COPY_SIZE):
+            pass
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # a mounted layer is another file system
+            raise
+        while os.sendfile(target_fd, source_fd, None, _COPY_SIZE):
+            pass
 
 
 def _copy_xattrs(source_fd: int, target_fd: int) -> None:
