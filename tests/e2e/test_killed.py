@@ -19,6 +19,7 @@ TESTS = Path(__file__).parents[1]
 ELSEWHERE = {
     "image-": "images/test_crash.py",
     "ingest-": "images/test_crash.py",
+    "layer-mount": "e2e/test_layers.py",
     "layer": "images/test_crash.py",
     "load-": "images/test_crash.py",
     "save-": "images/test_crash.py",

@@ -12,6 +12,7 @@ import pytest
 
 from tests.engine.enginelab import Daemon, Lab, ip_json, scenario, until
 from tests.engine.test_restore import alive
+from tests.mounted import detach_below
 from wherry.engine import boot, launch, restore, stop
 from wherry.engine.containers import Entry
 
@@ -79,8 +80,7 @@ def reboot(lab: Lab, pids: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    for pin in Path(lab.exec_root, "netns").iterdir():
-        subprocess.run(["umount", str(pin)], check=False, stderr=subprocess.DEVNULL)
+    detach_below(lab.exec_root)
     shutil.rmtree(lab.exec_root)
     for link in ip_json("link"):
         if link["ifname"] != "lo":

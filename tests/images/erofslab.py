@@ -13,6 +13,7 @@ from wherry.images.archive.reader import TarReader
 from wherry.images.archive.sources import StreamSource
 from wherry.images.erofs.layer import write_layer
 from wherry.images.erofs.mounting import detached
+from wherry.linux.mounts import move_mount
 
 
 def unpack(data: bytes, target: Path) -> object:
@@ -44,6 +45,18 @@ def mounted(directory: Path):
     try:
         yield f"/proc/self/fd/{fd}"
     finally:
+        os.close(fd)
+
+
+def mount(directory: Path, target: Path) -> None:
+    """Mount an index on a new directory."""
+    target.mkdir()
+    fd = detached(directory / "index", directory / "tar")
+    place = os.open(target, os.O_PATH)
+    try:
+        move_mount(fd, place)
+    finally:
+        os.close(place)
         os.close(fd)
 
 

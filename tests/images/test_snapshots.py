@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
+from tests.images import erofslab
 from tests.images.mkimg import archive, directory, file, hardlink, header, symlink
 from tests.images.test_extract import unpack
+from tests.mounted import detach_below
 from wherry.images.archive.extract import LayerExtractor
 from wherry.images.snapshots.compare import ADDED, DELETED, MODIFIED, changes, written
 from wherry.images.snapshots.overlay import OverlayDriver
@@ -83,14 +85,20 @@ print(json.dumps(seen))
 """
 
 
-@pytest.fixture
-def layers(tmp_path):
+@pytest.fixture(params=["tree", "erofs", "mixed"])
+def layers(request, tmp_path):
+    """The layers, top first: trees, mounted indexes, or one of these between two of those."""
     paths = []
     for number, data in enumerate(LAYERS):
         path = tmp_path / f"layer{number}"
-        unpack(data, path)
+        if request.param == "tree" or (request.param == "mixed" and number % 2):
+            unpack(data, path)
+        else:
+            erofslab.index(data, tmp_path / f"packed{number}")
+            erofslab.mount(tmp_path / f"packed{number}", path)
         paths.append(path)
-    return paths[::-1]
+    yield paths[::-1]
+    detach_below(tmp_path)
 
 
 def look(tmp_path, lower):

@@ -49,6 +49,7 @@ def _reconcile(engine: "Engine", known: set[str], dry_run: bool) -> list[str]:
     found = _reconcile_kernel(engine, known, dry_run)
     found += _data(engine, known, dry_run)
     found += _volumes(engine, dry_run)
+    found += [f"mount of layer {name}" for name in engine.images.stale_mounts(dry_run=dry_run)]
     return found + _trash(engine, dry_run)
 
 

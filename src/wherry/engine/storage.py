@@ -90,7 +90,7 @@ def root_path(engine: "Engine", record: Container) -> str:
 
 
 def lower_dirs(engine: "Engine", record: Container) -> list[str]:
-    """The directories under the container's own, top first, where they are now: mounted if need be. Raises OSError."""
+    """The directories under the container's own, top first, as they are now: mounted if need be. Raises `Internal`."""
     return engine.images.ready(record.lower_dirs)
 
 

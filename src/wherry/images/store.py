@@ -229,8 +229,16 @@ class ImageStore:
             self._driver.release(key)
 
     def ready(self, lower_dirs: builtins.list[str]) -> builtins.list[str]:
-        """What `lower_dirs` gave at some time, as it is now: mounted again where it must be. Raises OSError."""
+        """What `lower_dirs` gave at some time, as it is now: mounted again where it must be. Raises `Internal`."""
         return [os.fspath(self._layers.ready(Path(path))) for path in lower_dirs]
+
+    def stale_mounts(self, *, dry_run: bool) -> builtins.list[str]:
+        """The mounted layers that no row names and no load relies on; unmounted, unless `dry_run`. Nothing may be
+        removed meanwhile."""
+        with self._lock:
+            known = {*self._records.diff_ids(), *(digest for digest, count in self._leases.items() if count)}
+            wanted = {diff_id.removeprefix("sha256:") for diff_id in known}
+            return sorted(self._layers.mounted() - wanted) if dry_run else self._layers.unmount(wanted)
 
     def unmount(self, used: Collection[str]) -> builtins.list[str]:
         """Unmount the layers that are not among the directories `used`. Returns their names."""

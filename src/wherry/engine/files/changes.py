@@ -31,5 +31,5 @@ def _changes(engine: "Engine", entry: Entry) -> list[Change]:
 
 
 def differ(engine: "Engine", record: Container) -> Differ:
-    """What compares the container's own directory with its image. Raises OSError."""
+    """What compares the container's own directory with its image. Raises `Internal` when that cannot be mounted."""
     return Differ(lower_dirs(engine, record), ASSUMED, whole=not is_stacked(record))

@@ -53,14 +53,17 @@ def write_layer(source: Source, image: Path, tar: Path, blob: Path | None, spend
     size = os.stat(tar).st_size
     if size % format.BLOCK or builder.tar_end > size:
         raise Unsuitable("its tar is not in whole blocks")
+    with open(image, "xb", buffering=0) as file:
+        _write_image(Image(builder.tree, size // format.BLOCK), file, spend)
+    return unpacked
 
+
+def _write_image(image: Image, file: BinaryIO, spend: Callable[[int], None]) -> None:
     def write(data: bytes | bytearray) -> None:
         spend(len(data))
         _write(file, data)
 
-    with open(image, "xb", buffering=0) as file:
-        Image(builder.tree, size // format.BLOCK).write(write)
-    return unpacked
+    image.write(write)
 
 
 def _read(builder: TreeBuilder, source: Source) -> Unpacked:

@@ -55,13 +55,13 @@ class LayerStore:
         return tree.is_dir() or self._paths.packed_layer(tree).is_dir()
 
     def directory(self, diff_id: str) -> Path:
-        """The directory of a layer that is here, mounted if need be. Raises OSError."""
+        """The directory of a layer that is here, mounted if need be. Raises `Internal` when it cannot be."""
         path = self.path(diff_id)
         return self._mounted.directory(path.name) if path.parent == self._paths.mounted_layers else path
 
     def ready(self, directory: Path) -> Path:
         """What was a layer's `directory` at some time, perhaps before a reboot or below another exec root, as it is
-        now; a directory that is no layer's is returned as it is. Raises OSError."""
+        now; a directory that is no layer's is returned as it is. Raises as that does."""
         if directory.parent not in (self._paths.layers, self._paths.mounted_layers):
             moved = directory.parent.name == self._paths.mounted_layers.name
             if not moved or not self.has(f"sha256:{directory.name}"):
@@ -130,9 +130,13 @@ class LayerStore:
         self._mounted.release(name)
         self._give_up(self._paths.layer(name))
 
+    def mounted(self) -> set[str]:
+        """The names of the layers that are mounted, or were meant to be."""
+        return self._mounted.names()
+
     def unmount(self, keep: Collection[str]) -> list[str]:
         """Unmount the layers that are mounted and not in `keep`, by names of directories. Returns their names."""
-        found = sorted(self._mounted.names() - set(keep))
+        found = sorted(self.mounted() - set(keep))
         for name in found:
             self._mounted.release(name)
         return found

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from wherry import failpoint
+from wherry.errors import Internal
 from wherry.images.erofs import mounting
 from wherry.linux import mounts as m
 from wherry.store.paths import Paths
@@ -26,12 +27,20 @@ class MountedLayers:
         self._lock = threading.Lock()
 
     def directory(self, name: str) -> Path:
-        """The mounted directory of the layer `name` (the hex of its diffID). Raises OSError."""
+        """The mounted directory of the layer `name` (the hex of its diffID). Raises `Internal` when it cannot be
+        mounted: the kernel may be another one than when the layer came."""
         point = self._paths.mounted_layer(name)
-        if not _is_mounted(point):
-            with self._lock:
+        if _is_mounted(point):
+            return point
+        with self._lock:
+            try:
                 if not _is_mounted(point):
                     self._mount(name, point)
+            except OSError as error:
+                raise Internal(
+                    f"layer sha256:{name} cannot be mounted: {error.strerror}. If this kernel lacks EROFS, remove the "
+                    "image and load or pull it again"
+                ) from error
         return point
 
     def _mount(self, name: str, point: Path) -> None:
