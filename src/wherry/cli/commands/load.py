@@ -13,13 +13,11 @@ from wherry.cli.terminal import is_terminal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from wherry.cli.flags import Parsed
     from wherry.cli.session import Session
 
 _CHUNK = 1 << 20
-_FETCH_TIMEOUT_S = 60
 
 
 def pieces(fd: int, name: str = "/dev/stdin", *, close: bool = False) -> Iterator[bytes]:
@@ -77,20 +75,19 @@ def send(session: Session, query: dict[str, str], body: Iterator[bytes], *, show
 
 def _import(session: Session, parsed: Parsed) -> int:
     source, *repository = parsed.arguments
-    message = parsed["message"]
+    query = {"fromSrc": "-", "message": parsed["message"], "repo": repository[0] if repository else ""}
+    changes = parsed["change"]
+    body = None
     if source == "-":
         body = pieces(0)
     elif source.startswith(("http://", "https://")):
-        body = _fetch(source)
-        message = message or f"Imported from {source}"
+        query["fromSrc"] = source
     else:
         body = pieces(_open(source), source, close=True)
     if repository:
         from wherry.cli.references import parse
 
         parse(repository[0])
-    query = {"fromSrc": "-", "message": message, "repo": repository[0] if repository else ""}
-    changes = parsed["change"]
     if parsed["platform"]:
         query["platform"] = parsed["platform"].lower()
     headers = {"Content-Type": "text/plain"}
@@ -98,35 +95,6 @@ def _import(session: Session, parsed: Parsed) -> int:
     response = session.engine.request("POST", "/images/create", pairs, body, headers=headers)
     show(response, 1)
     return 0
-
-
-def _fetch(url: str) -> Iterator[bytes]:
-    """What lies at a URL. We ask for it, not the engine, which would reach what its host reaches and we do not. Raises
-    StatusError."""
-    from urllib.error import HTTPError, URLError
-    from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, ProxyHandler, build_opener
-
-    opener = build_opener(ProxyHandler(), HTTPHandler(), HTTPSHandler(), HTTPRedirectHandler())
-    try:
-        response = opener.open(url, timeout=_FETCH_TIMEOUT_S)
-    except HTTPError as error:
-        raise StatusError(f"cannot import {url}: the server answers {error.code} {error.reason}") from None
-    except (URLError, OSError, ValueError) as error:
-        raise StatusError(f"cannot import {url}: {getattr(error, 'reason', error)}") from None
-    return _received(response, url)
-
-
-def _received(response: Any, url: str) -> Iterator[bytes]:
-    from http.client import HTTPException
-
-    try:
-        with response:
-            while data := response.read(_CHUNK):
-                yield data
-            if response.length:
-                raise StatusError(f"cannot import {url}: it ended {response.length} bytes early")
-    except (HTTPException, OSError) as error:
-        raise StatusError(f"cannot import {url}: {error}") from None
 
 
 LOAD_FLAGS = (
