@@ -82,8 +82,13 @@ async def tag(engine: "Engine", ref: str, target: str) -> None:
     _publish(engine, "tag", image.id, parse(target).tagged().familiar, image.labels)
 
 
-async def remove(engine: "Engine", ref: str, *, force: bool = False, noprune: bool = False) -> list[dict[str, str]]:
-    """DELETE /images/{name}: Docker's list of what was untagged and deleted. Raises `NotFound`, `Conflict`."""
+async def remove(
+    engine: "Engine", ref: str, *, force: bool = False, noprune: bool = False, platform: Platform | None = None
+) -> list[dict[str, str]]:
+    """DELETE /images/{name}: Docker's list of what was untagged and deleted. Raises `NotFound`, for an image of another
+    platform than `platform`, too, and `Conflict`."""
+    if platform is not None:
+        await engine.run_blocking(engine.images.resolve, ref, platform)
     users: dict[str, list[ImageUser]] = {}
     for entry in engine.containers:
         user = ImageUser(entry.id, entry.status in ("running", "paused", "restarting"))
