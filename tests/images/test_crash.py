@@ -233,6 +233,48 @@ def test_removals_and_holds_at_the_same_time(store, paths):
         assert contents(paths) == ([], [])
 
 
+def test_loads_and_removals_at_the_same_time(store, paths):
+    """Every load ends well; whatever is there afterwards is whole."""
+    archives = [docker_archive([BASE, TOP], ["x:1"]), docker_archive([BASE], ["y:1"]), docker_archive([TOP], ["z:1"])]
+    errors = []
+    loading = threading.Event()
+
+    def load_all():
+        try:
+            for data in archives * 6:
+                store.load(io.BytesIO(data))
+        except BaseException as error:
+            errors.append(error)
+
+    def remove_all():
+        while not loading.is_set():
+            for image in store.list(all=True):
+                try:
+                    store.remove(image.id, force=True, users=nobody)
+                except NotFound:
+                    continue
+                except BaseException as error:
+                    errors.append(error)
+                    return
+
+    loaders = [threading.Thread(target=load_all) for _ in range(3)]
+    removers = [threading.Thread(target=remove_all) for _ in range(2)]
+    for thread in [*loaders, *removers]:
+        thread.start()
+    for thread in loaders:
+        thread.join()
+    loading.set()
+    for thread in removers:
+        thread.join()
+    assert errors == []
+    for image in store.list(all=True):
+        assert all(os.path.isdir(path) for path in store.lower_dirs(image))
+        store.save(store.choose([image.id]), FunctionSink(lambda data: None))
+        store.remove(image.id, force=True, users=nobody)
+    assert contents(paths) == ([], [])
+    assert leftovers(paths) == []
+
+
 # damage and full disks
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from wherry.errors import InvalidArgument
+from wherry.errors import InvalidArgument, NotFound
 from wherry.images.archive.pack import Sink
 from wherry.images.oci import Platform
 from wherry.images.references import parse
@@ -161,10 +161,13 @@ async def import_(
             progress=report,
         )
     )
-    image = await engine.run_blocking(engine.images.resolve, image_id)
+    try:
+        _, labels = await engine.run_blocking(engine.images.labels_of, image_id)
+    except NotFound:
+        labels = {}  # somebody has removed it again
     if reference:
-        _publish(engine, "tag", image_id, parse(reference).tagged().familiar, image.labels)
-    _publish(engine, "import", image_id, image_id, image.labels)
+        _publish(engine, "tag", image_id, parse(reference).tagged().familiar, labels)
+    _publish(engine, "import", image_id, image_id, labels)
     return image_id
 
 

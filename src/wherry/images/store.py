@@ -325,8 +325,9 @@ class ImageStore:
         """Load a docker-archive or OCI layout, compressed or not, from a stream read once to its end.
 
         `progress` gets Docker's items: `{"status": "Loading layer", …}`, `{"stream": "Loaded image: x:latest\\n"}`.
-        Returns the images. Raises `InvalidArgument` for bad archives, `NotFound` for a platform that is not there,
-        `Unavailable` when the disk is about to be full, `Internal` when it is or fails; nothing is left behind then.
+        Returns the images that are still here. Raises `InvalidArgument` for bad archives, `NotFound` for a platform that
+        is not there, `Unavailable` when the disk is about to be full, `Internal` when it is or fails; nothing is left
+        behind then.
         """
         report = progress or _silent
         source, _ = open_plain(StreamSource(stream))
@@ -336,7 +337,17 @@ class ImageStore:
             images = Resolver(archive, self._records, host_platform(), platform).images()
             moved = self._add(incoming, images)
             _announce(images, moved, report)
-        return [self._records.image(image.id) for image in images]
+        return self._those_here([image.id for image in images])
+
+    def _those_here(self, image_ids: builtins.list[str]) -> builtins.list[Image]:
+        """The images, but for those somebody has removed again."""
+        found = []
+        for image_id in image_ids:
+            try:
+                found.append(self._records.image(image_id))
+            except NotFound:
+                continue
+        return found
 
     def import_(
         self,
