@@ -325,9 +325,9 @@ class ImageStore:
         """Load a docker-archive or OCI layout, compressed or not, from a stream read once to its end.
 
         `progress` gets Docker's items: `{"status": "Loading layer", …}`, `{"stream": "Loaded image: x:latest\\n"}`.
-        Returns the images that are still here. Raises `InvalidArgument` for bad archives, `NotFound` for a platform that
-        is not there, `Unavailable` when the disk is about to be full, `Internal` when it is or fails; nothing is left
-        behind then.
+        Returns the images that are still here. Raises `InvalidArgument` for bad archives, `NotFound` for a platform
+        that is not there, `Unavailable` when the disk is about to be full, `Internal` when it is or fails; nothing is
+        left behind then.
         """
         report = progress or _silent
         source, _ = open_plain(StreamSource(stream))
