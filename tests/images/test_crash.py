@@ -13,6 +13,8 @@ from tests.images.mkimg import digest, docker_archive
 from tests.images.shop import BASE, TOP, contents, leftovers, load, nobody, reopen
 from wherry.errors import Internal, NotFound, Unavailable
 from wherry.images.archive.pack import FunctionSink
+from wherry.images.snapshots.vfs import VfsDriver
+from wherry.images.store import ImageStore
 
 # concurrency and crashes
 
@@ -206,6 +208,19 @@ def test_layers_that_a_container_has_outlive_their_image(db, paths, store):
     again.let_go(second)
     assert contents(paths)[1] == [digest(BASE)[7:]], "which an image has"
     assert leftovers(paths) == []
+
+
+def test_a_merged_copy_outlives_its_image_as_layers_do(db, paths):
+    store = ImageStore(db, paths, VfsDriver(paths.vfs))
+    (image,), _ = load(store, docker_archive([BASE, TOP], ["x:1"]))
+    (directory,) = store.hold(image)
+    unfinished = paths.vfs / ".new-of-somebody"
+    unfinished.mkdir()
+    store.remove("x:1", force=True, users=nobody)
+    assert os.path.isdir(directory)
+    store.let_go([directory])
+    assert os.listdir(paths.vfs) == [unfinished.name], "what somebody makes is not touched"
+    assert contents(paths) == ([], [])
 
 
 def test_removals_and_holds_at_the_same_time(store, paths):

@@ -226,7 +226,7 @@ class ImageStore:
             self._held.subtract(keys)
             free = [key for key in dict.fromkeys(keys) if not self._held[key]]
             self._sweep([], free)
-            for key in self._driver.keys().intersection(free) - set(self._records.ids()):
+            for key in set(free) - set(self._records.ids()):
                 self._release(key)
         self._layers.purge()
 
