@@ -13,6 +13,7 @@ from tests.images.mkimg import digest, docker_archive
 from tests.images.shop import BASE, TOP, contents, leftovers, load, nobody, reopen
 from wherry.errors import Internal, NotFound, Unavailable
 from wherry.images.archive.pack import FunctionSink
+from wherry.images.snapshots import layers
 from wherry.images.snapshots.vfs import VfsDriver
 from wherry.images.store import ImageStore
 
@@ -208,6 +209,32 @@ def test_layers_that_a_container_has_outlive_their_image(db, paths, store):
     again.let_go(second)
     assert contents(paths)[1] == [digest(BASE)[7:]], "which an image has"
     assert leftovers(paths) == []
+
+
+def test_one_deletes_for_all_and_a_load_waits_for_the_room(store, paths, monkeypatch):
+    for number in range(3):
+        load(store, docker_archive([BASE + bytes(512 * number)], [f"x:{number}"]))
+    deleting, go_on = threading.Event(), threading.Event()
+    real = layers.delete_tree
+
+    def slow(path):
+        deleting.set()
+        assert go_on.wait(20)
+        real(path)
+
+    monkeypatch.setattr(layers, "delete_tree", slow)
+    first = threading.Thread(target=lambda: store.remove("x:0", users=nobody))
+    first.start()
+    assert deleting.wait(20)
+    store.remove("x:1", users=nobody)  # waits for nobody
+    loading = threading.Thread(target=lambda: load(store, docker_archive([TOP], ["y:1"])))
+    loading.start()
+    assert len(os.listdir(paths.trash)) == 2
+    go_on.set()
+    first.join()
+    loading.join()
+    assert os.listdir(paths.trash) == []
+    assert sorted(name for image in store.list() for name in image.repo_tags) == ["x:2", "y:1"]
 
 
 def test_a_merged_copy_outlives_its_image_as_layers_do(db, paths):

@@ -292,7 +292,7 @@ class ImageStore:
         return removal.deleted
 
     def purge(self) -> None:
-        """Delete the layers that were removed; returns when all are gone, whoever deletes them."""
+        """Delete the layers that were removed, unless somebody is at it already."""
         self._layers.purge()
 
     def _forget(self, image_id: str, gone: "builtins.list[_Gone]") -> builtins.list[str]:
@@ -484,7 +484,7 @@ class ImageStore:
         raise NotFound(f"No such image: {reference.familiar}")
 
     def _incoming(self) -> Incoming:
-        self.purge()  # what was removed makes room
+        self._layers.purge(wait=True)  # what was removed makes room
         return Incoming(self._content, self._layers, self._paths.layers)
 
     def _known(self, digest: str, lease: Callable[..., None]) -> KnownLayer | None:
