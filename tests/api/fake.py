@@ -58,7 +58,7 @@ class Images:
     def __init__(self) -> None:
         self.by_name: dict[str, SimpleNamespace] = {}
 
-    def resolve(self, ref):
+    def resolve(self, ref, platform=None):
         for name, image in self.by_name.items():
             if ref in (name, image.id):
                 return image
@@ -69,7 +69,7 @@ class Images:
     def layer_dirs(self, _image):
         return ["/layers/top", "/layers/bottom"]
 
-    def history(self, ref):
+    def history(self, ref, platform=None):
         self.resolve(ref)
         return []
 

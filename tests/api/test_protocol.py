@@ -113,7 +113,7 @@ def test_too_new_and_too_old_versions(call):
 
 def test_names_with_slashes_and_escapes(call, engine, monkeypatch):
     seen = []
-    monkeypatch.setattr(engine.images, "history", lambda name: seen.append(name) or [])
+    monkeypatch.setattr(engine.images, "history", lambda name, platform: seen.append(name) or [])
     call("GET", "/images/registry.lan:5000/a/b:c/history")
     call("GET", "/images/a%2Fb/history")
     call("GET", "/v1.44/images/x@sha256:00/history")

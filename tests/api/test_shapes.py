@@ -173,8 +173,6 @@ def test_image_inspect(version):
 def test_image_list(version):
     (shown,) = recorded("images", version)
     ours = images.summary(image_of(recorded("image")), number(version))
-    if not shown["RepoDigests"]:
-        shown["RepoDigests"] = []
     shown["Containers"] = 5 if version == "1.51" else -1
     assert ours == shown
 

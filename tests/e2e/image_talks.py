@@ -263,6 +263,11 @@ def image_removals(w: Wire) -> None:
     _load(w, *IMAGES)
     here = quote('{"os":"linux","architecture":"amd64"}')
     rm("wireimg/side", f"?platforms={here}")
+    there = quote('{"os":"linux","architecture":"arm64"}')
+    for name in ("wireimg/side", "wireother/side:x", side, side[7:19], "nosuch"):
+        rm(name, f"?platforms={there}")
+    w.call("DELETE", f"/v1.49/images/nosuch?platforms={there}")
+    rm("wireimg/side", "?platforms=%7B%7D")
     rm("wireimg/side", "?platforms=linux/amd64")
     rm("wireimg/side", f"?platforms={here}&platforms={here}")
     _prunes(w)

@@ -6,6 +6,7 @@ import tarfile
 
 import pytest
 
+from tests.e2e.host import Host
 from tests.images import mkimg
 from tests.images.mkimg import archive, digest, directory, docker_archive, file, hardlink, pax, symlink
 
@@ -114,3 +115,18 @@ def test_images_called_like_our_routes(host, images):
         assert host.inspect(name)["Id"] == host.inspect("files:base")["Id"]
         assert host.out("history", "-q", name)
         host.docker("rmi", name)
+
+
+def test_without_overlay(tmp_path):
+    own = Host("--storage-driver", "vfs").start()
+    try:
+        for name, layers in (("files:base", [BASE]), ("files:top", [BASE, TOP])):
+            own.docker("load", input=docker_archive(layers, [name], config_data=mkimg.config(layers)), text=False)
+        lines = own.wherry("image", "diff", "files:base", "files:top").stdout.splitlines()
+        assert {"D /etc/gone (5B)", "C /dir/x (5B)", "A /new (2kB)"} <= set(lines)
+        own.wherry("image", "flatten", "-t", "files:flat", "files:top")
+        assert own.wherry("image", "diff", "files:top", "files:flat").stdout == ""
+        own.docker("rmi", "files:base", "files:top", "files:flat")
+        assert own.layers() == []
+    finally:
+        own.close()

@@ -23,7 +23,7 @@ INTENDED = [
     ("image_archives", "names=.*names=", "/index.json/4/manifests", "Docker forgets the image without a name"),
     ("image_archives", "/images/get$", "/(index.json|manifest.json)", "of nothing an empty list, which can be loaded"),
     ("image_archives", "load.quiet=0", "/body", "a layer is told as it comes, known or not"),
-    ("image_archives", "images/create", "/status", "importing from a URL is left to the client"),
+    ("image_archives", "images/create", "/status", "what is no URL is told so before anything is fetched"),
     ("image_removals", "tag[?]$", "/status", "a name is asked for, where Docker does nothing"),
     ("image_removals", "", "/(body|ImagesDeleted|bytes)", "Docker keeps a layer that nothing needs any more"),
 ]

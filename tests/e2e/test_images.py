@@ -1,13 +1,9 @@
 """Images through the real docker command."""
 
-import ctypes
-import gzip
 import hashlib
-import http.server
 import io
 import json
 import tarfile
-import threading
 
 import pytest
 
@@ -114,73 +110,6 @@ def test_from_host(host):
     assert out == "made here"
     assert host.out("run", "--rm", "e2e:host", "sha256sum", "--version").startswith("sha256sum (GNU coreutils)")
     host.docker("rmi", "e2e:host")
-
-
-@pytest.mark.parametrize("source", ["http://127.0.0.1:1/x", "file:///etc/passwd", "http://169.254.169.254/"])
-def test_the_engine_fetches_nothing_by_url(host, source):
-    """CVE-2026-35527: what it reaches is not what its clients may reach."""
-    status, answer = host.api("POST", f"/images/create?fromSrc={source}&repo=e2e:url")
-    assert status == 501
-    assert "send the archive as the body" in answer["message"]
-
-
-class Shop(http.server.BaseHTTPRequestHandler):
-    """One archive, whole at /whole, behind a redirect at /moved, cut short at /short."""
-
-    data = gzip.compress(busybox_tar())
-
-    def do_GET(self):
-        if self.path == "/moved":
-            self.send_response(302)
-            self.send_header("Location", "/whole")
-            self.end_headers()
-            return
-        self.send_response(200 if self.path in ("/whole", "/short") else 404)
-        self.send_header("Content-Length", str(len(self.data)))
-        self.end_headers()
-        self.wfile.write(self.data if self.path == "/whole" else self.data[:5000])
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def shop(host):
-    """Its address. The server listens in the host's network namespace."""
-    sockets = []
-
-    def listen():
-        with open(f"/run/netns/{host.netns}") as namespace:
-            assert ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0) == 0
-            sockets.append(http.server.HTTPServer(("127.0.0.1", 0), Shop))
-
-    maker = threading.Thread(target=listen)
-    maker.start()
-    maker.join()
-    (server,) = sockets
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_import_from_a_url_is_done_by_the_client(host, shop):
-    for path in ("whole", "moved"):
-        made = host.wherry("import", "-c", "CMD echo by url", f"{shop}/{path}", "e2e:url").stdout.strip()
-        assert host.inspect("e2e:url")["Id"] == made
-        assert host.inspect("e2e:url")["Comment"] == f"Imported from {shop}/{path}"
-        assert host.out("run", "--rm", "e2e:url") == "by url"
-        host.docker("rmi", "-f", "e2e:url", made, check=False)
-    for path, reason in (("none", "404 Not Found"), ("short", "bytes early")):
-        result = host.wherry("import", f"{shop}/{path}", "e2e:url", check=False)
-        assert result.returncode == 1
-        assert f"cannot import {shop}/{path}: " in result.stderr
-        assert reason in result.stderr
-    assert "Connection refused" in host.wherry("import", "http://127.0.0.1:1/x", check=False).stderr
-    assert host.out("images", "-q", "e2e:url") == ""
-    assert list((host.root / "data/content/ingest").iterdir()) == []
 
 
 def test_save_and_load_through_the_real_client(host, image, tmp_path):

@@ -14,6 +14,9 @@ from tests.images.mkimg import digest, docker_archive
 from tests.images.shop import BASE, TOP, contents, leftovers, load, nobody, reopen
 from wherry.errors import Internal, NotFound, Unavailable
 from wherry.images.archive.pack import FunctionSink
+from wherry.images.snapshots import layers
+from wherry.images.snapshots.vfs import VfsDriver
+from wherry.images.store import ImageStore
 
 # concurrency and crashes
 
@@ -211,6 +214,45 @@ def test_layers_that_a_container_has_outlive_their_image(db, paths, store):
     assert leftovers(paths) == []
 
 
+def test_one_deletes_for_all_and_a_load_waits_for_the_room(store, paths, monkeypatch):
+    for number in range(3):
+        load(store, docker_archive([BASE + bytes(512 * number)], [f"x:{number}"]))
+    deleting, go_on = threading.Event(), threading.Event()
+    real = layers.delete_tree
+
+    def slow(path):
+        deleting.set()
+        assert go_on.wait(20)
+        real(path)
+
+    monkeypatch.setattr(layers, "delete_tree", slow)
+    first = threading.Thread(target=lambda: store.remove("x:0", users=nobody))
+    first.start()
+    assert deleting.wait(20)
+    store.remove("x:1", users=nobody)  # waits for nobody
+    loading = threading.Thread(target=lambda: load(store, docker_archive([TOP], ["y:1"])))
+    loading.start()
+    assert len(os.listdir(paths.trash)) == 2
+    go_on.set()
+    first.join()
+    loading.join()
+    assert os.listdir(paths.trash) == []
+    assert sorted(name for image in store.list() for name in image.repo_tags) == ["x:2", "y:1"]
+
+
+def test_a_merged_copy_outlives_its_image_as_layers_do(db, paths):
+    store = ImageStore(db, paths, VfsDriver(paths.vfs))
+    (image,), _ = load(store, docker_archive([BASE, TOP], ["x:1"]))
+    (directory,) = store.hold(image)
+    unfinished = paths.vfs / ".new-of-somebody"
+    unfinished.mkdir()
+    store.remove("x:1", force=True, users=nobody)
+    assert os.path.isdir(directory)
+    store.let_go([directory])
+    assert os.listdir(paths.vfs) == [unfinished.name], "what somebody makes is not touched"
+    assert contents(paths) == ([], [])
+
+
 def test_removals_and_holds_at_the_same_time(store, paths):
     """Whoever comes first: the image is gone, or what is held exists until it is let go."""
     data = docker_archive([BASE, TOP], ["x:1"])
@@ -234,6 +276,48 @@ def test_removals_and_holds_at_the_same_time(store, paths):
             thread.join()
         assert all(all(found) for found in results)
         assert contents(paths) == ([], [])
+
+
+def test_loads_and_removals_at_the_same_time(store, paths):
+    """Every load ends well; whatever is there afterwards is whole."""
+    archives = [docker_archive([BASE, TOP], ["x:1"]), docker_archive([BASE], ["y:1"]), docker_archive([TOP], ["z:1"])]
+    errors = []
+    loading = threading.Event()
+
+    def load_all():
+        try:
+            for data in archives * 6:
+                store.load(io.BytesIO(data))
+        except BaseException as error:
+            errors.append(error)
+
+    def remove_all():
+        while not loading.is_set():
+            for image in store.list(all=True):
+                try:
+                    store.remove(image.id, force=True, users=nobody)
+                except NotFound:
+                    continue
+                except BaseException as error:
+                    errors.append(error)
+                    return
+
+    loaders = [threading.Thread(target=load_all) for _ in range(3)]
+    removers = [threading.Thread(target=remove_all) for _ in range(2)]
+    for thread in [*loaders, *removers]:
+        thread.start()
+    for thread in loaders:
+        thread.join()
+    loading.set()
+    for thread in removers:
+        thread.join()
+    assert errors == []
+    for image in store.list(all=True):
+        assert all(os.path.isdir(path) for path in store.lower_dirs(image))
+        store.save(store.choose([image.id]), FunctionSink(lambda data: None))
+        store.remove(image.id, force=True, users=nobody)
+    assert contents(paths) == ([], [])
+    assert leftovers(paths) == []
 
 
 # damage and full disks

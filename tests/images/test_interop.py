@@ -44,6 +44,31 @@ def test_skopeo_reads_what_we_save_and_we_what_it_writes(skopeo, store, tmp_path
     assert again.repo_tags == ["me/z:3"]
 
 
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "zstd:chunked"])
+def test_digests_are_the_same_after_a_way_through_the_store(skopeo, store, paths, tmp_path, compression):
+    """skopeo compresses; we load, keep and save that; skopeo reads store and archive: one manifest everywhere."""
+    (tmp_path / "plain.tar").write_bytes(docker_archive([BASE, TOP], ["me/x:1"]))
+    kind = ("--dest-compress-format", compression)
+    oci = f"{tmp_path}/oci"
+    run(*skopeo, "copy", *kind, "--dest-compress", f"docker-archive:{tmp_path}/plain.tar", f"oci:{oci}:me/x:1")
+    manifest = run(*skopeo, "inspect", "--raw", f"oci:{oci}:me/x:1")
+    assert f"+{compression.partition(':')[0]}" in manifest
+    run("tar", "-C", oci, "-cf", f"{oci}.tar", ".")
+    with open(f"{oci}.tar", "rb") as file:
+        (image,) = store.load(file)
+    assert image.diff_ids == [digest(BASE), digest(TOP)]
+    assert image.manifest.digest == digest(manifest.encode())
+    (tmp_path / "saved.tar").write_bytes(save(store, "me/x:1"))
+    for place in (f"oci:{paths.content}:docker.io/me/x:1", f"oci-archive:{tmp_path}/saved.tar"):
+        assert run(*skopeo, "inspect", "--raw", place) == manifest
+        run(*skopeo, "copy", place, f"dir:{tmp_path}/directory")
+        assert (tmp_path / "directory/manifest.json").read_text() == manifest
+    run(*skopeo, "copy", f"docker-archive:{tmp_path}/saved.tar", f"docker-archive:{tmp_path}/again.tar:me/z:1")
+    with open(tmp_path / "again.tar", "rb") as file:
+        (again,) = store.load(file)
+    assert again.id == image.id
+
+
 def test_gnu_tar_reads_what_we_write(store, tmp_path):
     store.load(stream(docker_archive([BASE, TOP], ["me/x:1"])))
     (tmp_path / "saved.tar").write_bytes(save(store, "me/x:1"))

@@ -208,7 +208,6 @@ ARCHIVES = {
     ],
     "CVE-2014-5282": ["images/test_evil.py::test_loads"],
     "CVE-2024-36621": ["images/test_crash.py::test_many_loads_at_once_store_one_copy"],
-    "CVE-2026-35527": ["e2e/test_images.py::test_the_engine_fetches_nothing_by_url"],
     "CVE-2026-41685": ["images/test_crash.py::test_the_reserve_is_kept"],
     "CVE-2021-20291": [
         "images/test_load.py::test_a_stream_that_breaks_leaves_nothing",

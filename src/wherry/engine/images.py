@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wherry.engine.url_import import UrlImport
-from wherry.errors import InvalidArgument
+from wherry.errors import InvalidArgument, NotFound
 from wherry.images.archive.pack import Sink
 from wherry.images.oci import Platform
 from wherry.images.platforms import host_platform
@@ -84,8 +84,13 @@ async def tag(engine: "Engine", ref: str, target: str) -> None:
     _publish(engine, "tag", image.id, parse(target).tagged().familiar, image.labels)
 
 
-async def remove(engine: "Engine", ref: str, *, force: bool = False, noprune: bool = False) -> list[dict[str, str]]:
-    """DELETE /images/{name}: Docker's list of what was untagged and deleted. Raises `NotFound`, `Conflict`."""
+async def remove(
+    engine: "Engine", ref: str, *, force: bool = False, noprune: bool = False, platform: Platform | None = None
+) -> list[dict[str, str]]:
+    """DELETE /images/{name}: Docker's list of what was untagged and deleted. Raises `NotFound`, for an image of another
+    platform than `platform`, too, and `Conflict`."""
+    if platform is not None:
+        await engine.run_blocking(engine.images.resolve, ref, platform)
     users: dict[str, list[ImageUser]] = {}
     for entry in engine.containers:
         user = ImageUser(entry.id, entry.status in ("running", "paused", "restarting"))
@@ -190,10 +195,13 @@ async def import_url(
 
 
 async def _imported(engine: "Engine", image_id: str, reference: str | None) -> None:
-    image = await engine.run_blocking(engine.images.resolve, image_id)
+    try:
+        _, labels = await engine.run_blocking(engine.images.labels_of, image_id)
+    except NotFound:
+        labels = {}  # somebody has removed it again
     if reference:
-        _publish(engine, "tag", image_id, parse(reference).tagged().familiar, image.labels)
-    _publish(engine, "import", image_id, image_id, image.labels)
+        _publish(engine, "tag", image_id, parse(reference).tagged().familiar, labels)
+    _publish(engine, "import", image_id, image_id, labels)
 
 
 def _publish(engine: "Engine", action: str, image_id: str, name: str, labels: Mapping[str, str]) -> None:

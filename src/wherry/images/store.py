@@ -220,7 +220,7 @@ class ImageStore:
             self._held.subtract(keys)
             free = [key for key in dict.fromkeys(keys) if not self._held[key]]
             self._sweep([], free)
-            for key in self._driver.keys().intersection(free) - set(self._records.ids()):
+            for key in set(free) - set(self._records.ids()):
                 self._release(key)
         self._layers.purge()
 
@@ -302,7 +302,7 @@ class ImageStore:
         return removal.deleted
 
     def purge(self) -> None:
-        """Delete the layers that were removed; returns when all are gone, whoever deletes them."""
+        """Delete the layers that were removed, unless somebody is at it already."""
         self._layers.purge()
 
     def _forget(self, image_id: str, gone: "builtins.list[_Gone]") -> builtins.list[str]:
@@ -337,8 +337,9 @@ class ImageStore:
         """Load a docker-archive or OCI layout, compressed or not, from a stream read once to its end.
 
         `progress` gets Docker's items: `{"status": "Loading layer", …}`, `{"stream": "Loaded image: x:latest\\n"}`.
-        Returns the images. Raises `InvalidArgument` for bad archives, `NotFound` for a platform that is not there,
-        `Unavailable` when the disk is about to be full, `Internal` when it is or fails; nothing is left behind then.
+        Returns the images that are still here. Raises `InvalidArgument` for bad archives, `NotFound` for a platform
+        that is not there, `Unavailable` when the disk is about to be full, `Internal` when it is or fails; nothing is
+        left behind then.
         """
         report = progress or _silent
         source, _ = open_plain(StreamSource(stream))
@@ -348,7 +349,17 @@ class ImageStore:
             images = Resolver(archive, self._records, host_platform(), platform).images()
             moved = self._add(incoming, images)
             _announce(images, moved, report)
-        return [self._records.image(image.id) for image in images]
+        return self._those_here([image.id for image in images])
+
+    def _those_here(self, image_ids: builtins.list[str]) -> builtins.list[Image]:
+        """The images, but for those somebody has removed again."""
+        found = []
+        for image_id in image_ids:
+            try:
+                found.append(self._records.image(image_id))
+            except NotFound:
+                continue
+        return found
 
     def import_(
         self,
@@ -485,7 +496,7 @@ class ImageStore:
         raise NotFound(f"No such image: {reference.familiar}")
 
     def _incoming(self) -> Incoming:
-        self.purge()  # what was removed makes room
+        self._layers.purge(wait=True)  # what was removed makes room
         return Incoming(self._content, self._layers, self._paths.layers)
 
     def _known(self, digest: str, lease: Callable[..., None]) -> KnownLayer | None:

@@ -57,8 +57,10 @@ async def tag(ctx: Context) -> Response:
 
 
 async def remove(ctx: Context) -> Response:
-    platforms.only(ctx, "platforms", (1, 50), too_many="multiple platforms are not supported")
-    removed = await engine_images.remove(ctx.engine, ctx.name, force=ctx.flag("force"), noprune=ctx.flag("noprune"))
+    platform = platforms.only(ctx, "platforms", (1, 50), too_many="multiple platforms are not supported")
+    removed = await engine_images.remove(
+        ctx.engine, ctx.name, force=ctx.flag("force"), noprune=ctx.flag("noprune"), platform=platform
+    )
     return json_response(removed)
 
 

@@ -75,21 +75,19 @@ def send(session: Session, query: dict[str, str], body: Iterator[bytes], *, show
 
 def _import(session: Session, parsed: Parsed) -> int:
     source, *repository = parsed.arguments
-    body: Iterator[bytes] | None = None
+    query = {"fromSrc": "-", "message": parsed["message"], "repo": repository[0] if repository else ""}
+    changes = parsed["change"]
+    body = None
     if source == "-":
         body = pieces(0)
-    elif not source.startswith(("http://", "https://")):
+    elif source.startswith(("http://", "https://")):
+        query["fromSrc"] = source
+    else:
         body = pieces(_open(source), source, close=True)
     if repository:
         from wherry.cli.references import parse
 
         parse(repository[0])
-    query = {
-        "fromSrc": source if body is None else "-",
-        "message": parsed["message"],
-        "repo": repository[0] if repository else "",
-    }
-    changes = parsed["change"]
     if parsed["platform"]:
         query["platform"] = parsed["platform"].lower()
     headers = {"Content-Type": "text/plain"} if body is not None else {}

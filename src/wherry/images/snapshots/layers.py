@@ -141,13 +141,23 @@ class LayerStore:
             self._mounted.release(name)
         return found
 
-    def purge(self) -> None:
-        """Delete what was removed, and wait for who does so already: slow, so not to be called with a lock held."""
-        with self._purging:
-            while self._doomed:
-                failpoint.hit("layer-trash")
-                delete_tree(self._doomed[0])
-                self._doomed.popleft()
+    def purge(self, *, wait: bool = False) -> None:
+        """Delete what was removed: slow, so not to be called with a lock held. Somebody who does so already does it for
+        all; with `wait` this returns when nothing is left."""
+        while self._doomed and self._purging.acquire(blocking=wait):
+            try:
+                self._delete_doomed()
+            finally:
+                self._purging.release()
+        if wait:
+            with self._purging:
+                return
+
+    def _delete_doomed(self) -> None:
+        while self._doomed:
+            failpoint.hit("layer-trash")
+            delete_tree(self._doomed[0])
+            self._doomed.popleft()
 
     def collect(self, wanted: set[str]) -> list[str]:
         """Delete everything but the layers `wanted`; nothing may be loading. Returns the names removed."""
