@@ -15,6 +15,7 @@ import pytest
 
 import wherry as package
 from tests.cli.fake_engine import FakeEngine
+from tests.cli.output_cases import routes as output_routes
 from tests.cli.registry_cases import HERE, TYPED, asked, cases, environment, prepare, routes, split, tree, write
 from tests.cli.terminals import shown
 
@@ -217,6 +218,15 @@ def test_signatures_are_not_silently_left_unchecked(place, wherry, variables, wo
     assert (code != 0) is refused
     assert ("content trust is not supported" in err) is refused
     assert bool([r for r in engine.requests if r.path.startswith("/images")]) is not refused
+
+
+def test_info_names_the_user(place, wherry):
+    """Between what Docker has there."""
+    top, engine = place
+    engine.routes["GET /info"] = output_routes()["GET /info"]
+    assert "Username" not in wherry("info")[0]
+    write(top, "config.json", '{"auths":{"https://index.docker.io/v1/":{"auth":"bWU6eA=="}}}')
+    assert "\n Debug Mode: false\n Username: me\n Experimental: false\n" in wherry("info")[0]
 
 
 def test_a_password_that_is_not_given_after_all_leaves_the_terminal_echoing(place):

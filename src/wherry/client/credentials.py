@@ -60,7 +60,7 @@ def lookup(config: ClientConfig, server: str) -> Auth:
     """The credentials for a server, {} when there are none; raises HelperError."""
     if (found := _environment().get(server)) is not None:
         return found
-    known = _in_file(config, server)
+    known = in_file(config, server)
     helper = _helper(config, server)
     if not helper:
         return known
@@ -78,7 +78,26 @@ def lookup_if_possible(config: ClientConfig, server: str) -> Auth:
     try:
         return lookup(config, server)
     except HelperError:
-        return _in_file(config, server)
+        return in_file(config, server)
+
+
+def in_file(config: ClientConfig, server: str) -> Auth:
+    """What the file has for a server, old files under its URL."""
+    entries = config.settings.get("auths")
+    if not isinstance(entries, dict):
+        return {}
+    name = server
+    if name not in entries:
+        name = next((each for each in entries if hostname(each) == server), "")
+    entry = entries.get(name)
+    if not isinstance(entry, dict):
+        return {}
+    try:
+        return {**_opened(entry), "serveraddress": name}
+    except ConfigError as error:
+        text = f"WARNING: Error parsing config file ({config.path}): {error}\n"
+        os.write(2, text.encode("utf-8", "surrogateescape"))
+        return {}
 
 
 def store(config: ClientConfig, auth: Auth) -> bool:
@@ -123,25 +142,6 @@ def _helper(config: ClientConfig, server: str) -> str:
     if isinstance(by_server, dict) and server in by_server:
         return str(by_server[server])
     return config.text("credsStore")
-
-
-def _in_file(config: ClientConfig, server: str) -> Auth:
-    """What the file has for a server, old files under its URL."""
-    entries = config.settings.get("auths")
-    if not isinstance(entries, dict):
-        return {}
-    name = server
-    if name not in entries:
-        name = next((each for each in entries if hostname(each) == server), "")
-    entry = entries.get(name)
-    if not isinstance(entry, dict):
-        return {}
-    try:
-        return {**_opened(entry), "serveraddress": name}
-    except ConfigError as error:
-        text = f"WARNING: Error parsing config file ({config.path}): {error}\n"
-        os.write(2, text.encode("utf-8", "surrogateescape"))
-        return {}
 
 
 def _opened(entry: dict[str, Any]) -> Auth:
