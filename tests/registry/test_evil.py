@@ -24,6 +24,7 @@ from tests.registry.servers import (
 )
 from wherry.errors import InvalidArgument
 from wherry.registry.cancel import Cancellation, Cancelled
+from wherry.registry.client import Registry
 from wherry.registry.credentials import Credentials
 from wherry.registry.errors import RegistryError
 
@@ -649,6 +650,30 @@ def test_cancelling_a_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", never)
     with pytest.raises(Cancelled):
         configured(**PATIENT).repository("somewhere.example", NAME, cancel=canceller.cancel)
+
+
+@isolated
+@pytest.mark.parametrize("what", ["/v2/", "/token"])
+def test_cancelling_who_waits_for_what_another_asks(what: str) -> None:
+    first, second = Canceller(), Canceller()
+    client = configured(**PATIENT)
+    with PythonRegistry() as registry:
+        registry.challenge = f'Bearer realm="{registry.url}/token",service="s"'
+        registry.rule(f"GET {what}")(first.hold)
+        first.cancel.cancel = second.blocked.set  # type: ignore[method-assign]  # let the second begin instead
+        threading.Thread(target=_resolve, args=(client, registry, first.cancel), daemon=True).start()
+        with pytest.raises(Cancelled):
+            client.repository(registry.address, NAME, cancel=_begun(first, second)).resolve("latest")
+
+
+def _resolve(client: Registry, registry: PythonRegistry, cancel: Cancellation) -> None:
+    client.repository(registry.address, NAME, cancel=cancel).resolve("latest")
+
+
+def _begun(first: Canceller, second: Canceller) -> Cancellation:
+    """The second's, once the first is under way."""
+    first.blocked.wait()
+    return second.cancel
 
 
 @isolated

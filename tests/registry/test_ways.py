@@ -165,6 +165,23 @@ def test_capabilities_paths_headers_and_namespace(tmp_path: Path) -> None:
 
 
 @isolated
+def test_headers_are_for_their_host_alone(tmp_path: Path) -> None:
+    with PythonRegistry() as mirror, PythonRegistry() as storage:
+        image = holding(mirror)
+        storage.store = mirror.store
+        mirror.rule("GET .*/blobs/.*")(lambda x: x.reply(307, b"", {"Location": storage.url + x.seen.path}))
+        mirror.rule("POST .*")(lambda x: x.reply(202, b"", {"Location": f"{storage.url}/put"}))
+        storage.rule("PUT /put")(lambda x: x.reply(201))
+        text = f'server = "{mirror.url}"\n[header]\nX-Api-Key = "secret"\n'
+        client = configured(certs_dirs=hosts_toml(tmp_path, "images.example", text))
+        with client.repository("images.example", NAME) as repository:
+            check_pull(repository, image)
+            send_blob(repository, b"new")
+        assert {seen.headers.get("x-api-key") for seen in mirror.requests} == {"secret"}
+        assert {seen.headers.get("x-api-key") for seen in storage.requests} == {None}
+
+
+@isolated
 def test_tls_of_a_host(tmp_path: Path) -> None:
     address, authority, clients = other_address(), trustme.CA(), trustme.CA()
     tls = server_tls(authority.issue_cert(address), client_ca=clients)

@@ -34,7 +34,7 @@ class Source:
     @property
     def host(self) -> Host:
         """Where the endpoint answers. The first call asks it; raises `RegistryError` when none of its ways works."""
-        with self._known.lock:
+        with self._transport.cancel.locking(self._known.lock):
             if self._known.host is None:
                 self._known.host = self._find()
             return self._known.host
@@ -57,7 +57,7 @@ class Source:
 
     def _ping(self, host: Host) -> None:
         """`GET /v2/`: is this a registry, and whom does it let in?"""
-        request = Request("GET", host, f"{self.endpoint.prefix}/", self._headers({}))
+        request = Request("GET", host, f"{self.endpoint.prefix}/", self._headers({}, own=True))
         with self._transport.send(request) as response:
             own = response.request.host.origin == host.origin
             self._known.authorizer.learn(parse(response.headers("WWW-Authenticate")) if own else [])
@@ -81,7 +81,7 @@ class Source:
         host, target = self._locate(rest)
         own = host.origin == self.host.origin
         for left in reversed(range(_ROUNDS)):
-            request = Request(method, host, target, self._headers(headers or {}), body)
+            request = Request(method, host, target, self._headers(headers or {}, own=own), body)
             value = self._authorization(request, scopes, bare=push) if own else ""
             if value:
                 request = Request(method, host, target, {**request.headers, "Authorization": value}, body)
@@ -116,7 +116,7 @@ class Source:
         if any(name.lower() == "authorization" for name, _ in self.endpoint.headers):
             return ""
         try:
-            return self._known.authorizer.header(scopes, self._transport.send)
+            return self._known.authorizer.header(scopes, self._transport)
         except RegistryError as error:
             if bare or isinstance(error, Unreachable):
                 raise
@@ -127,14 +127,13 @@ class Source:
         if response.request.host.origin != self.host.origin:
             return False  # somebody else asks: a redirect led there
         challenges = parse(response.headers("WWW-Authenticate"))
-        if not challenges or (value and _is_final(challenges, value)):
-            return False
         self._known.authorizer.learn(challenges)
-        self._known.authorizer.reject(value)
-        return True
+        old = self._known.authorizer.reject(value)
+        return bool(challenges) and (not value or old or not _is_final(challenges, value))
 
-    def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        return {**dict(self.endpoint.headers), **headers}
+    def _headers(self, headers: Mapping[str, str], *, own: bool) -> dict[str, str]:
+        """With those that the operator has for this endpoint, which may be secrets."""
+        return {**dict(self.endpoint.headers), **headers} if own else dict(headers)
 
 
 def _is_final(challenges: list[Challenge], value: str) -> bool:

@@ -28,7 +28,7 @@ _DRAIN = 64 * 1024
 _PIECE = 256 * 1024
 _SLICE = 64 * 1024
 _GATHER_S = 0.05
-_SECRET = ("authorization", "cookie")
+_PUBLIC = ("accept", "range", "content-type", "content-range")
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -373,7 +373,7 @@ def _redirected(request: Request, status: int, where: str) -> Request:
         host = request.host
     else:
         host = host_of(parts, request.host.tls.for_others())
-        headers = {name: value for name, value in headers.items() if name.lower() not in _SECRET}
+        headers = {name: value for name, value in headers.items() if name.lower() in _PUBLIC}
     method, body = request.method, request.body
     if status in (301, 302, 303) and method not in ("GET", "HEAD"):
         raise Unreachable(method, request.url, f"unexpected redirect ({status}) to {parts.netloc}", passing=False)
