@@ -229,7 +229,8 @@ def test_info_names_the_user(place, wherry):
     assert "\n Debug Mode: false\n Username: me\n Experimental: false\n" in wherry("info")[0]
 
 
-def test_a_password_that_is_not_given_after_all_leaves_the_terminal_echoing(place):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGHUP, -1)])
+def test_a_password_that_is_not_given_after_all_leaves_the_terminal_echoing(place, number, code):
     top, engine = place
     outer, inner = pty.openpty()
     before = termios.tcgetattr(inner)
@@ -240,8 +241,8 @@ def test_a_password_that_is_not_given_after_all_leaves_the_terminal_echoing(plac
     while b"Password: " not in data:
         data += os.read(outer, 1000)
     assert not termios.tcgetattr(inner)[3] & termios.ECHO
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    process.send_signal(number)
+    assert process.wait(20) == code
     assert termios.tcgetattr(inner) == before
     os.close(outer)
     os.close(inner)
