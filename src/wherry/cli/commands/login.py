@@ -130,9 +130,9 @@ def _warn_of_variable(session: Session) -> None:
 
 def _logout(session: Session, parsed: Parsed) -> int:
     _warn_of_variable(session)
-    server = parsed.arguments[0] if parsed.arguments else INDEX
-    name = hostname(server) if parsed.arguments else INDEX
-    names = dict.fromkeys([server, name, f"http://{name}", f"https://{name}"] if parsed.arguments else [INDEX])
+    server = parsed.arguments[0] if parsed.arguments else ""
+    name = hostname(server) if server else INDEX
+    names = dict.fromkeys([server, name, f"http://{name}", f"https://{name}"] if server else [INDEX])
     session.out(f"Removing login credentials for {name}\n")
     failures = []
     for each in names:

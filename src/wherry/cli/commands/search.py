@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from wherry.cli.session import Session
 
 
+_AUTOMATED = (
+    'WARNING: the "is-automated" filter is deprecated, and searching for "is-automated=true" will not yield any '
+    "results in future.\n"
+)
+
+
 class SearchRow(Row):
     """One result of GET /images/search."""
 
@@ -47,6 +53,8 @@ def _domain(term: str) -> str:
 
 def _run(session: Session, parsed: Parsed) -> int:
     term = parsed.arguments[0]
+    if any(each.startswith("is-automated=") for each in parsed["filter"]):
+        session.err(_AUTOMATED)
     query = filters(parsed["filter"])
     if parsed["limit"] > 0:
         query["limit"] = str(parsed["limit"])
