@@ -135,7 +135,7 @@ def _config(remote: Remote, reference: Reference, manifest: bytes) -> dict[str, 
 
 
 def _platform(platform: dict[str, Any]) -> list[str]:
-    return [str(platform[key]) for key in ("os", "architecture", "variant") if platform.get(key)]
+    return [str(platform.get(key) or "") for key in ("os", "architecture", "variant")]
 
 
 def describe(reference: Reference, found: RawManifest) -> str:
@@ -154,16 +154,20 @@ def _member(reference: Reference, descriptor: dict[str, Any]) -> str:
         ("Name", f"{reference.full}@{text(descriptor.get('digest'))}"),
         ("MediaType", text(descriptor.get("mediaType"))),
         ("ArtifactType", text(descriptor.get("artifactType") or "")),
-        ("Platform", text("/".join(_platform(platform)))),
+        ("Platform", text("/".join(filter(None, _platform(platform))))),
         ("OSVersion", text(platform.get("os.version") or "")),
-        ("OSFeatures", text(", ".join(str(each) for each in platform.get("os.features") or ()))),
-        ("URLs", text(", ".join(str(each) for each in descriptor.get("urls") or ()))),
+        ("OSFeatures", _listed(platform.get("os.features"))),
+        ("URLs", _listed(descriptor.get("urls"))),
     )
     shown = "".join(f"  {name}:\t{value}\n" for name, value in rows if value)
     if annotations := mapping(descriptor.get("annotations")):
         shown += "  Annotations:\t\n"
         shown += "".join(f"    {text(key)}: {text(annotations[key])}\n" for key in sorted(annotations))
     return shown
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(_printable(each) for each in values) if isinstance(values, list) else ""
 
 
 def _printable(value: Any) -> str:
