@@ -14,7 +14,7 @@ import termios
 import pytest
 
 import wherry as package
-from tests.cli.fake_engine import FakeEngine
+from tests.cli.fake_engine import FakeEngine, as_json
 from tests.cli.output_cases import routes as output_routes
 from tests.cli.registry_cases import HERE, TYPED, asked, cases, environment, prepare, routes, split, tree, write
 from tests.cli.terminals import shown
@@ -218,6 +218,15 @@ def test_signatures_are_not_silently_left_unchecked(place, wherry, variables, wo
     assert (code != 0) is refused
     assert ("content trust is not supported" in err) is refused
     assert bool([r for r in engine.requests if r.path.startswith("/images")]) is not refused
+
+
+def test_what_a_search_finds_cannot_steer_the_terminal(place, wherry):
+    _, engine = place
+    found = [{"name": "x\x1b[2J", "description": "a\x07b\u202e", "star_count": 1, "is_official": False}]
+    engine.routes["GET /images/search"] = as_json(found)
+    out, _, code = wherry("search", "x")
+    assert code == 0
+    assert out.splitlines()[1].split() == ["x\ufffd[2J", "a\ufffdb\ufffd", "1"]
 
 
 def test_info_names_the_user(place, wherry):

@@ -9,6 +9,7 @@ from wherry.cli.manifests import blobs_of, descriptor_of, mapping, members
 from wherry.cli.platforms import normalised
 from wherry.cli.references import parse
 from wherry.cli.registries import LISTS, Remote, document
+from wherry.cli.rows import printable
 from wherry.cli.table import align
 from wherry.jsontext import dumps
 
@@ -149,7 +150,7 @@ def describe(reference: Reference, found: RawManifest) -> str:
 
 def _member(reference: Reference, descriptor: dict[str, Any]) -> str:
     """One descriptor of an index, as cells."""
-    platform, text = mapping(descriptor.get("platform")), _printable
+    platform, text = mapping(descriptor.get("platform")), printable
     rows = (
         ("Name", f"{reference.full}@{text(descriptor.get('digest'))}"),
         ("MediaType", text(descriptor.get("mediaType"))),
@@ -167,12 +168,7 @@ def _member(reference: Reference, descriptor: dict[str, Any]) -> str:
 
 
 def _listed(values: Any) -> str:
-    return ", ".join(_printable(each) for each in values) if isinstance(values, list) else ""
-
-
-def _printable(value: Any) -> str:
-    """A registry's word, without what would steer a terminal."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(value))
+    return ", ".join(printable(each) for each in values) if isinstance(values, list) else ""
 
 
 COMMANDS = {
