@@ -39,7 +39,7 @@ def place(tmp_path, monkeypatch, wherry):
 def run(wherry, words, variables):
     """One command with its variables and its standard input."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryFile() as given:
-        given.write(variables.pop("STDIN", "").encode())
+        given.write(os.fsencode(variables.pop("STDIN", "")))
         given.seek(0)
         before = os.dup(0)
         for name, value in variables.items():
@@ -174,6 +174,27 @@ def test_a_broken_configuration_is_not_overwritten(place, wherry):
     out, err, code = wherry("logout")
     assert "WARNING: could not erase credentials:\nhttps://index.docker.io/v1/: parsing" in err
     assert (top / "config/config.json").read_text() == "{bad"
+
+
+def test_auths_that_are_none_are_left_alone(place, wherry):
+    top, engine = place
+    write(top, "config.json", '{"auths": ["x"]}')
+    assert wherry("pull", "-q", "x")[2] == 0
+    assert asked(engine)[-1]["auth"] == {}
+    out, err, code = wherry("login", "-u", "me", "-p", "x", "c.example")
+    assert (out, code) == ("", 1)
+    assert err.endswith(f'Error saving credentials: {top}/config/config.json: "auths" is no object\n')
+    assert '"auths" is no object' in wherry("logout")[1]
+    assert (top / "config/config.json").read_text() == '{"auths": ["x"]}'
+
+
+def test_a_password_may_be_any_bytes(place, wherry):
+    top, _ = place
+    words = ["login", "-u", "me", "--password-stdin", "c.example"]
+    assert run(wherry, words, {"STDIN": "p\udcff\n"})[2] == 0
+    kept = json.loads((top / "config/config.json").read_text())["auths"]["c.example"]["auth"]
+    assert base64.b64decode(kept) == b"me:p\xff"
+    assert wherry("pull", "-q", "c.example/x") == ("c.example/x:latest\n", "", 0)
 
 
 def test_what_docker_does_not_know_is_kept_and_secrets_are_for_the_user_alone(place, wherry):

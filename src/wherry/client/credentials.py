@@ -52,7 +52,7 @@ def header(auth: Auth) -> dict[str, str]:
     """The header that tells the engine of credentials; there even where there are none."""
     from binascii import b2a_base64
 
-    text = b2a_base64(dumps(fields(auth)).encode(), newline=False).decode()
+    text = b2a_base64(dumps(fields(auth)).encode("utf-8", "replace"), newline=False).decode()
     return {"X-Registry-Auth": text.replace("+", "-").replace("/", "_")}
 
 
@@ -109,9 +109,10 @@ def store(config: ClientConfig, auth: Auth) -> bool:
         helpers.store(helper, server, user, token or auth.get("password", ""))
         auth = {"email": auth["email"]} if "email" in auth else {}
     settings, entry = config.read_again(), _entry(auth)
-    if (settings.get("auths") or {}).get(server) == entry:
+    entries = _auths(config, settings)
+    if entries.get(server) == entry:
         return False
-    entries = {**(settings.get("auths") or {}), server: entry}
+    entries = {**entries, server: entry}
     auths = {key: entries[key] for key in sorted(entries)}
     config.save({"auths": auths, **settings} | {"auths": auths}, secret=not helper)
     return bool(auth.get("password"))
@@ -122,7 +123,7 @@ def erase(config: ClientConfig, server: str) -> None:
     if helper := _helper(config, server):
         helpers.erase(helper, server)
     settings = config.read_again()
-    entries = settings.get("auths") or {}
+    entries = _auths(config, settings)
     if server in entries:
         config.save({**settings, "auths": {key: entry for key, entry in entries.items() if key != server}})
     if server == INDEX:
@@ -133,7 +134,16 @@ def erase(config: ClientConfig, server: str) -> None:
 
 def servers(config: ClientConfig) -> list[str]:
     """The servers of which the file has something."""
-    return sorted(config.settings.get("auths") or {})
+    entries = config.settings.get("auths")
+    return sorted(entries) if isinstance(entries, dict) else []
+
+
+def _auths(config: ClientConfig, settings: dict[str, Any]) -> dict[str, Any]:
+    """The entries of the file, about to be changed; raises ConfigError when they are not what they should be."""
+    entries = settings.get("auths") or {}
+    if not isinstance(entries, dict):
+        raise ConfigError(f'{config.path}: "auths" is no object')
+    return entries
 
 
 def _helper(config: ClientConfig, server: str) -> str:
