@@ -16,7 +16,7 @@ import pytest
 import wherry as package
 from tests.cli.fake_engine import FakeEngine, as_json
 from tests.cli.output_cases import routes as output_routes
-from tests.cli.registry_cases import HERE, TYPED, asked, cases, environment, prepare, routes, split, tree, write
+from tests.cli.registry_cases import DIGEST, HERE, TYPED, asked, cases, environment, prepare, routes, split, tree, write
 from tests.cli.terminals import shown
 
 RECORDS = json.loads((HERE / "data" / "registry.json").read_text())
@@ -228,6 +228,9 @@ def test_tokens_of_a_login_by_dockers_web_page_go_with_the_credentials(place, wh
         ({"DOCKER_CONTENT_TRUST": "1"}, ["pull", "x"], True),
         ({"DOCKER_CONTENT_TRUST": "yes"}, ["push", "x"], True),
         ({"DOCKER_CONTENT_TRUST": "1"}, ["create", "x"], True),
+        ({"DOCKER_CONTENT_TRUST": "1"}, ["create", "busybox"], True),
+        ({"DOCKER_CONTENT_TRUST": "1"}, ["create", f"x@{DIGEST}"], False),
+        ({"DOCKER_CONTENT_TRUST": "1"}, ["pull", f"x@{DIGEST}"], False),
         ({"DOCKER_CONTENT_TRUST": "1"}, ["pull", "--disable-content-trust", "x"], False),
         ({"DOCKER_CONTENT_TRUST": "false"}, ["pull", "x"], False),
         ({}, ["pull", "--disable-content-trust=false", "x"], True),
