@@ -17,6 +17,7 @@ from tests.registry.servers import (
     Exchange,
     PythonRegistry,
     digest_of,
+    listen,
     make_image,
     make_layer,
     other_address,
@@ -637,6 +638,23 @@ def test_cancelling_a_connection_that_nobody_takes() -> None:
             canceller.blocked.set()
             with pytest.raises(Cancelled):
                 repository.resolve("latest")
+
+
+@isolated
+def test_cancelling_a_handshake() -> None:
+    canceller = Canceller()
+    with listen(other_address()) as silent:
+        address = f"10.250.0.1:{silent.getsockname()[1]}"
+        repository = configured(**PATIENT).repository(address, NAME, cancel=canceller.cancel)
+        threading.Thread(target=_take, args=(silent, canceller), daemon=True).start()
+        with repository, pytest.raises(Cancelled):
+            repository.resolve("latest")
+
+
+def _take(silent: socket.socket, canceller: Canceller) -> None:
+    connection, _ = silent.accept()
+    connection.recv(5)
+    canceller.hold(None)  # type: ignore[arg-type]
 
 
 @isolated

@@ -213,11 +213,13 @@ class Response:
         self._transport.give_back(self._connection, False)
 
     def close(self) -> None:
-        if not self._ended and self._left is not None and self._left <= _DRAIN:
-            self.read_start()
-        reusable = self._ended and not self._raw.will_close and not self._connection.spoilt
-        self._raw.close()
-        self._transport.give_back(self._connection, reusable)
+        try:
+            if not self._ended and self._left is not None and self._left <= _DRAIN:
+                self.read_start()
+        finally:
+            reusable = self._ended and not self._raw.will_close and not self._connection.spoilt
+            self._raw.close()
+            self._transport.give_back(self._connection, reusable)
 
     def __enter__(self) -> "Response":
         return self
