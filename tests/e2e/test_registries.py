@@ -107,6 +107,9 @@ def test_a_login_needs_no_engine(host, registry, tmp_path):
     command = (sys.executable, "-m", "wherry.cli.main", "--config", str(tmp_path), *words)
     assert host.run(*command, input=PASSWORD).stdout == "Login Succeeded\n"
     assert registry.address in json.loads((tmp_path / "config.json").read_text())["auths"]
+    again = host.run(*command[:-4], registry.address, input="")
+    assert again.stdout == "Login Succeeded\n"
+    assert "Authenticating with existing credentials... [Username: me]" in again.stderr
     refused = host.run(*command, input="wrong", check=False)
     assert refused.returncode == 1
     assert "401 Unauthorized" in refused.stderr

@@ -80,31 +80,24 @@ def _log_in_again(session: Session, known: Auth) -> str:
     note(2, _OTHER_ACCOUNT)
     session.err("\n\n")
     try:
-        answer = _request(session, known)
-    except APIError as error:
-        refused = error.status == 401
+        answer = _ask_registry(session, known)
+    except (ClientError, StatusError) as error:
+        refused = isinstance(error, APIError) and error.status == 401
         text = "Stored credentials invalid or expired" if refused else f"Login did not succeed, error: {error}"
         session.err(f"{text}\n")
         return ""
-    except ConnectionFailed as error:
-        session.err(f"Login did not succeed, error: {error}\n")
-        return ""
     return _keep(session, known, answer)
-
-
-def _request(session: Session, auth: Auth) -> dict[str, Any]:
-    answer: dict[str, Any] = session.engine.json("POST", "/auth", None, credentials.fields(auth)) or {}
-    return answer
 
 
 def _ask_registry(session: Session, auth: Auth) -> dict[str, Any]:
     """What the registry says to the engine, or to us where there is no engine."""
     try:
-        return _request(session, auth)
+        answer: dict[str, Any] = session.engine.json("POST", "/auth", None, credentials.fields(auth)) or {}
     except ConnectionFailed:
         from wherry.cli.registries import log_in
 
         return log_in(auth)
+    return answer
 
 
 def _keep(session: Session, auth: Auth, answer: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wherry.cli.session import Session
 
 
-def named(parsed: Parsed, session: Session) -> Reference:
+def named(session: Session, parsed: Parsed) -> Reference:
     """The image that the command is about, with the default tag, of which the user is told, or for all tags with none.
     Raises StatusError."""
     reference = parse(parsed.arguments[0])
@@ -48,7 +48,7 @@ def pull(session: Session, reference: Reference, platform: str, fd: int | None, 
 
 
 def _run(session: Session, parsed: Parsed) -> int:
-    reference = named(parsed, session)
+    reference = named(session, parsed)
     if not reference.digest:
         refuse_trust(parsed)
     pull(session, reference, platform_of(parsed), None if parsed["quiet"] else 1, strict=False)

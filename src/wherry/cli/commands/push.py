@@ -30,7 +30,7 @@ _ONE_PLATFORM = (
 def _run(session: Session, parsed: Parsed) -> int:
     refuse_trust(parsed)
     query = {"platform": _platform(session, parsed["platform"])} if parsed["platform"] else {}
-    reference = named(parsed, session)
+    reference = named(session, parsed)
     if reference.digest:
         raise StatusError("cannot push a digest reference")
     if reference.tag:
