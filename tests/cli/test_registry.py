@@ -176,6 +176,15 @@ def test_a_broken_configuration_is_not_overwritten(place, wherry):
     assert (top / "config/config.json").read_text() == "{bad"
 
 
+def test_a_configuration_that_cannot_be_written(place, wherry):
+    top, _ = place
+    (top / "file").write_text("")
+    words = ["login", "-u", "me", "-p", "x", "c.example"]
+    for directory, reason in (("file", "not a directory"), ("/proc/x", "no such file or directory")):
+        err = wherry("--config", str(top / directory), *words)[1]
+        assert err.endswith(f"Error saving credentials: mkdir {top / directory}: {reason}\n")
+
+
 def test_auths_that_are_none_are_left_alone(place, wherry):
     top, engine = place
     write(top, "config.json", '{"auths": ["x"]}')

@@ -101,7 +101,7 @@ def in_file(config: ClientConfig, server: str) -> Auth:
 
 
 def store(config: ClientConfig, auth: Auth) -> bool:
-    """Keep credentials; returns whether a password was added to the file. Raises HelperError, ConfigError, OSError."""
+    """Keep credentials; returns whether a password was added to the file. Raises HelperError or ConfigError."""
     server, helper = auth["serveraddress"], _helper(config, auth["serveraddress"])
     if helper:
         token = auth.get("identitytoken")
@@ -119,7 +119,7 @@ def store(config: ClientConfig, auth: Auth) -> bool:
 
 
 def erase(config: ClientConfig, server: str) -> None:
-    """Forget the credentials for a server; raises HelperError, ConfigError or OSError."""
+    """Forget the credentials for a server; raises HelperError or ConfigError."""
     if helper := _helper(config, server):
         helpers.erase(helper, server)
     settings = config.read_again()

@@ -106,7 +106,7 @@ def _keep(session: Session, auth: Auth, answer: dict[str, Any]) -> str:
         auth = {**auth, "password": "", "identitytoken": token}
     try:
         in_the_clear = credentials.store(session.config, auth)
-    except (ClientError, OSError) as error:
+    except ClientError as error:
         raise StatusError(f"Error saving credentials: {error}") from None
     if in_the_clear:
         session.err(_UNENCRYPTED.format(session.config.path))
@@ -131,7 +131,7 @@ def _logout(session: Session, parsed: Parsed) -> int:
     for each in names:
         try:
             credentials.erase(session.config, each)
-        except (ClientError, OSError) as error:
+        except ClientError as error:
             failures.append(f"{each}: {error}\n")
     if len(failures) == len(names):
         session.err("WARNING: could not erase credentials:\n" + "".join(failures))
