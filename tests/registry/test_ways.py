@@ -1,6 +1,7 @@
 """Mirrors, hosts.toml, proxies: where requests go."""
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.registry.servers import (
     PythonRegistry,
     Store,
     Uploads,
+    free_port,
     listen,
     other_address,
     server_tls,
@@ -323,6 +325,18 @@ def test_who_is_let_off_for_its_address_is_spoken_to_there(monkeypatch: pytest.M
         with repository, telling(RegistryError, f"…dial tcp 127.0.0.1:{registry.port}: connect: connection refused"):
             repository.resolve("latest")
         assert not registry.requests
+
+
+@isolated
+def test_a_registry_that_learns_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, port = configured(), free_port()
+    with PythonRegistry(port=port) as registry, client.repository(registry.address, NAME) as repository:
+        check_pull(repository, holding(registry))
+    later = time.monotonic() + 60
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    tls = server_tls(trustme.CA().issue_cert("127.0.0.1"))
+    with PythonRegistry(port=port, tls=tls) as registry, client.repository(registry.address, NAME) as repository:
+        check_pull(repository, holding(registry))
 
 
 @isolated

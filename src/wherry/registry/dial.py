@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 import time
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from wherry.registry.cancel import Cancellation
@@ -68,6 +69,8 @@ def _connect(target: Target, timeout: float, cancel: Cancellation, prefix: str) 
 
 def resolve(host: str, cancel: Cancellation, prefix: str = "") -> list[str]:
     """The addresses of `host`, in the order to try them. Raises `DialError`, `Cancelled`."""
+    if _is_address(host):
+        return [host]
     found: list[str] = []
     failures: list[OSError | UnicodeError] = []
     done = threading.Event()
@@ -87,6 +90,14 @@ def resolve(host: str, cancel: Cancellation, prefix: str = "") -> list[str]:
     if failures or not found:
         raise DialError(f"{prefix}dial tcp: lookup {host}: {_lookup_reason(failures)}", passing=_may_pass(failures))
     return found
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _lookup_reason(failures: list[OSError | UnicodeError]) -> str:

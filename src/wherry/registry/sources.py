@@ -1,6 +1,8 @@
 """One repository at one endpoint: requests with the right name, headers and authorization."""
 
+import math
 import threading
+import time
 from collections.abc import Mapping
 
 from wherry.registry.auth import Authorizer
@@ -11,6 +13,7 @@ from wherry.registry.transport import Body, Host, Request, Response, Transport, 
 
 _SNIFFED = 64
 _ROUNDS = 3
+_PLAIN_S = 30.0
 
 
 class Known:
@@ -19,7 +22,21 @@ class Known:
     def __init__(self, authorizer: Authorizer) -> None:
         self.authorizer = authorizer
         self.lock = threading.Lock()
-        self.host: Host | None = None
+        self._host: Host | None = None
+        self._until = 0.0
+
+    @property
+    def host(self) -> Host | None:
+        """Where it answers, None when that is not known (any more)."""
+        return self._host if time.monotonic() < self._until else None
+
+    def found(self, host: Host) -> None:
+        self._host = host
+        plain = host.scheme == "http"  # a registry may learn TLS
+        self._until = time.monotonic() + _PLAIN_S if plain else math.inf
+
+    def forget(self) -> None:
+        self._until = 0.0
 
 
 class Source:
@@ -35,13 +52,15 @@ class Source:
     def host(self) -> Host:
         """Where the endpoint answers. The first call asks it; raises `RegistryError` when none of its ways works."""
         with self._transport.cancel.locking(self._known.lock):
-            if self._known.host is None:
-                self._known.host = self._find()
-            return self._known.host
+            host = self._known.host
+            if host is None:
+                host = self._find()
+                self._known.found(host)
+            return host
 
     def forget(self) -> None:
         """What was learnt may be wrong by now: a registry can come back as another."""
-        self._known.host = None
+        self._known.forget()
 
     def _find(self) -> Host:
         """The first of the endpoint's ways that a registry answers on. A way that TLS proved stays the only one."""
