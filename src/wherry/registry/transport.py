@@ -290,7 +290,11 @@ class Transport:
         with self.talking(request, connection, self.cancel, passed=(http.client.RemoteDisconnected, ConnectionError)):
             self._write(request, connection)
             raw = http.client.HTTPResponse(connection.sock, method=request.method)
-            raw.begin()
+            try:
+                raw.begin()
+            except BaseException:
+                raw.close()  # it has the socket open, too
+                raise
         return Response(request, raw, connection, self, self.cancel)
 
     def _write(self, request: Request, connection: Connection) -> None:
