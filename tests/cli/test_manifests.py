@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tests.cli.manifest_cases import HERE, cases, fill, manifests, masked, tree
-from tests.registry.servers import DockerRegistry
+from tests.registry.servers import DockerRegistry, PythonRegistry
+from wherry.cli.registries import IMAGES, LISTS
 
 RECORDS = json.loads((HERE / "data" / "manifests.json").read_text())
 CASES = cases()
@@ -32,3 +33,43 @@ def test_as_docker(index, wherry, monkeypatch, tmp_path):
             assert seen == (step["stdout"], as_docker(step["stderr"]), step["code"]), " ".join(words)
         assert masked(manifests(registry.address), registry.address) == record["pushed"]
         assert masked(tree(tmp_path / "manifests"), registry.address) == record["tree"]
+
+
+NONSENSE = [
+    b"",
+    b"nonsense",
+    b"[]",
+    b"null",
+    b'{"manifests": 7}',
+    b'{"manifests": [7, null, {"digest": 7}, {"digest": "../../x", "platform": []}]}',
+    b'{"manifests": [{"digest": "sha256:' + b"5" * 64 + b'", "platform": {"os": 7, "architecture": ["\\u001b[2J"]}}]}',
+    b'{"config": 7, "layers": {"a": 1}}',
+    b'{"config": {"digest": "sha256:' + b"5" * 64 + b'", "size": 3}, "layers": null}',
+    b'{"config": {"digest": "x", "size": 3}}',
+    b'{"config": {"digest": "sha256:' + b"5" * 64 + b'", "size": -3}}',
+    b"[" * 100_000,
+    b'{"annotations": 7, "manifests": [{"annotations": [], "urls": 7, "platform": {"os.features": 7}}]}',
+]
+COMMANDS = [
+    ["manifest", "inspect"],
+    ["manifest", "inspect", "-v"],
+    ["manifest", "create", "made"],
+    ["buildx", "imagetools", "inspect"],
+    ["buildx", "imagetools", "inspect", "--format", "{{json .}}"],
+    ["buildx", "imagetools", "inspect", "--format", "{{.Manifest}} {{.Image}}"],
+]
+
+
+@pytest.mark.parametrize("media_type", [*IMAGES, *LISTS, "text/plain", ""])
+def test_a_registry_may_say_anything(media_type, wherry, monkeypatch, tmp_path):
+    """No answer of a registry gets through to the terminal, or further than a message."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with PythonRegistry() as registry:
+        for number, data in enumerate(NONSENSE):
+            registry.store.put_manifest("x", f"t{number}", data, media_type)
+            for command in COMMANDS:
+                out, err, code = wherry(*command, f"{registry.address}/x:t{number}")
+                assert code in (0, 1), command
+                assert code == 0 or err.count("\n") <= 3, err
+                assert "\x1b" not in out + err
+                assert not (tmp_path / "manifests").exists()

@@ -14,8 +14,9 @@ import termios
 import pytest
 
 import wherry as package
-from tests.cli.fake_engine import FakeEngine
-from tests.cli.registry_cases import HERE, TYPED, asked, cases, environment, prepare, routes, split, tree, write
+from tests.cli.fake_engine import FakeEngine, as_json
+from tests.cli.output_cases import routes as output_routes
+from tests.cli.registry_cases import DIGEST, HERE, TYPED, asked, cases, environment, prepare, routes, split, tree, write
 from tests.cli.terminals import shown
 
 RECORDS = json.loads((HERE / "data" / "registry.json").read_text())
@@ -38,7 +39,7 @@ def place(tmp_path, monkeypatch, wherry):
 def run(wherry, words, variables):
     """One command with its variables and its standard input."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryFile() as given:
-        given.write(variables.pop("STDIN", "").encode())
+        given.write(os.fsencode(variables.pop("STDIN", "")))
         given.seek(0)
         before = os.dup(0)
         for name, value in variables.items():
@@ -175,6 +176,36 @@ def test_a_broken_configuration_is_not_overwritten(place, wherry):
     assert (top / "config/config.json").read_text() == "{bad"
 
 
+def test_a_configuration_that_cannot_be_written(place, wherry):
+    top, _ = place
+    (top / "file").write_text("")
+    words = ["login", "-u", "me", "-p", "x", "c.example"]
+    for directory, reason in (("file", "not a directory"), ("/proc/x", "no such file or directory")):
+        err = wherry("--config", str(top / directory), *words)[1]
+        assert err.endswith(f"Error saving credentials: mkdir {top / directory}: {reason}\n")
+
+
+def test_auths_that_are_none_are_left_alone(place, wherry):
+    top, engine = place
+    write(top, "config.json", '{"auths": ["x"]}')
+    assert wherry("pull", "-q", "x")[2] == 0
+    assert asked(engine)[-1]["auth"] == {}
+    out, err, code = wherry("login", "-u", "me", "-p", "x", "c.example")
+    assert (out, code) == ("", 1)
+    assert err.endswith(f'Error saving credentials: {top}/config/config.json: "auths" is no object\n')
+    assert '"auths" is no object' in wherry("logout")[1]
+    assert (top / "config/config.json").read_text() == '{"auths": ["x"]}'
+
+
+def test_a_password_may_be_any_bytes(place, wherry):
+    top, _ = place
+    words = ["login", "-u", "me", "--password-stdin", "c.example"]
+    assert run(wherry, words, {"STDIN": "p\udcff\n"})[2] == 0
+    kept = json.loads((top / "config/config.json").read_text())["auths"]["c.example"]["auth"]
+    assert base64.b64decode(kept) == b"me:p\xff"
+    assert wherry("pull", "-q", "c.example/x") == ("c.example/x:latest\n", "", 0)
+
+
 def test_what_docker_does_not_know_is_kept_and_secrets_are_for_the_user_alone(place, wherry):
     top, _ = place
     write(top, "real.json", '{"x-ours": {"b": [1]}, "psFormat": "p", "auths": {"b.example": {"x": 1}}}')
@@ -206,6 +237,9 @@ def test_tokens_of_a_login_by_dockers_web_page_go_with_the_credentials(place, wh
         ({"DOCKER_CONTENT_TRUST": "1"}, ["pull", "x"], True),
         ({"DOCKER_CONTENT_TRUST": "yes"}, ["push", "x"], True),
         ({"DOCKER_CONTENT_TRUST": "1"}, ["create", "x"], True),
+        ({"DOCKER_CONTENT_TRUST": "1"}, ["create", "busybox"], True),
+        ({"DOCKER_CONTENT_TRUST": "1"}, ["create", f"x@{DIGEST}"], False),
+        ({"DOCKER_CONTENT_TRUST": "1"}, ["pull", f"x@{DIGEST}"], False),
         ({"DOCKER_CONTENT_TRUST": "1"}, ["pull", "--disable-content-trust", "x"], False),
         ({"DOCKER_CONTENT_TRUST": "false"}, ["pull", "x"], False),
         ({}, ["pull", "--disable-content-trust=false", "x"], True),
@@ -219,7 +253,26 @@ def test_signatures_are_not_silently_left_unchecked(place, wherry, variables, wo
     assert bool([r for r in engine.requests if r.path.startswith("/images")]) is not refused
 
 
-def test_a_password_that_is_not_given_after_all_leaves_the_terminal_echoing(place):
+def test_what_a_search_finds_cannot_steer_the_terminal(place, wherry):
+    _, engine = place
+    found = [{"name": "x\x1b[2J", "description": "a\x07b\u202e", "star_count": 1, "is_official": False}]
+    engine.routes["GET /images/search"] = as_json(found)
+    out, _, code = wherry("search", "x")
+    assert code == 0
+    assert out.splitlines()[1].split() == ["x\ufffd[2J", "a\ufffdb\ufffd", "1"]
+
+
+def test_info_names_the_user(place, wherry):
+    """Between what Docker has there."""
+    top, engine = place
+    engine.routes["GET /info"] = output_routes()["GET /info"]
+    assert "Username" not in wherry("info")[0]
+    write(top, "config.json", '{"auths":{"https://index.docker.io/v1/":{"auth":"bWU6eA=="}}}')
+    assert "\n Debug Mode: false\n Username: me\n Experimental: false\n" in wherry("info")[0]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGHUP, -1)])
+def test_a_password_that_is_not_given_after_all_leaves_the_terminal_echoing(place, number, code):
     top, engine = place
     outer, inner = pty.openpty()
     before = termios.tcgetattr(inner)
@@ -230,8 +283,8 @@ def test_a_password_that_is_not_given_after_all_leaves_the_terminal_echoing(plac
     while b"Password: " not in data:
         data += os.read(outer, 1000)
     assert not termios.tcgetattr(inner)[3] & termios.ECHO
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    process.send_signal(number)
+    assert process.wait(20) == code
     assert termios.tcgetattr(inner) == before
     os.close(outer)
     os.close(inner)

@@ -39,6 +39,7 @@ HEAVY = {
         ["exec", "-d", "-e", "A=b", "web", "true"],
         ["stop", "web"],
         ["inspect", "web"],
+        ["pull", "busybox"],
     ],
 )
 def test_no_command_imports_what_is_slow(arguments, tmp_path):

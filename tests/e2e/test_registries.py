@@ -1,11 +1,13 @@
 """Our own command line with a registry that wants credentials: from login to a container of a pulled image."""
 
 import json
+import os
 import sys
 
 import pytest
 
-from tests.registry.servers import DockerRegistry
+from tests.cli.registry_cases import HELPER
+from tests.registry.servers import DockerRegistry, TokenServer
 
 from .host import busybox_tar
 
@@ -105,6 +107,41 @@ def test_a_login_needs_no_engine(host, registry, tmp_path):
     command = (sys.executable, "-m", "wherry.cli.main", "--config", str(tmp_path), *words)
     assert host.run(*command, input=PASSWORD).stdout == "Login Succeeded\n"
     assert registry.address in json.loads((tmp_path / "config.json").read_text())["auths"]
+    again = host.run(*command[:-4], registry.address, input="")
+    assert again.stdout == "Login Succeeded\n"
+    assert "Authenticating with existing credentials... [Username: me]" in again.stderr
     refused = host.run(*command, input="wrong", check=False)
     assert refused.returncode == 1
     assert "401 Unauthorized" in refused.stderr
+
+
+def test_an_identity_token_takes_the_place_of_the_password(host, image, tmp_path):
+    """Kept by a helper, which docker's command line asks as ours does."""
+    helper = tmp_path / "docker-credential-safe"
+    helper.write_text(HELPER)
+    helper.chmod(0o755)
+    (tmp_path / "config.json").write_text('{"credsStore": "safe"}')
+    environment = host.environment() | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "DOCKER_CONFIG": str(tmp_path)
+    }  # fmt: skip
+    with (
+        TokenServer(tmp_path, {"me": "secret"}, netns=host.netns) as tokens,
+        DockerRegistry(netns=host.netns, auth=tokens.configuration) as registry,
+    ):
+        words = ("login", "-u", "me", "--password-stdin", registry.address)
+        assert host.wherry(*words, input="secret", env=environment).stdout == "Login Succeeded\n"
+        kept = json.loads((tmp_path / "STORE").read_text())[registry.address]
+        assert (kept["Username"], kept["Secret"]) == ("<token>", "identity-me")
+        name = f"{registry.address}/tokened:1"
+        host.wherry("tag", image, name)
+        assert host.wherry("push", "-q", name, env=environment).stdout == f"{name}\n"
+        host.wherry("rmi", name)
+        for command in (host.wherry, host.docker):
+            assert command("pull", "-q", name, env=environment).stdout == f"{name}\n"
+        shown = host.wherry("buildx", "imagetools", "inspect", name, env=environment).stdout
+        assert shown.startswith(f"Name:      {name}\n")
+        host.wherry("logout", registry.address, env=environment)
+        host.wherry("rmi", name)
+        refused = host.wherry("pull", "-q", name, env=environment, check=False)
+        assert refused.returncode == 1
+        assert "pull access denied" in refused.stderr

@@ -402,6 +402,24 @@ def test_what_was_left_is_not_believed(store, paths, registry, what):
     assert leftovers(paths) == []
 
 
+def test_a_crowd_of_which_half_goes_away(store, paths, registry):
+    """CVE-2024-36621: whoever stays gets the image, one copy of it, whoever else leaves when."""
+    registry.store.put("one", "1", make_image([big(), small("a")]))
+    registry.store.put("two", "1", make_image([small("a"), big("other")]))
+    crowd = [pull_of(store, registry.address, name) for name in ("one:1", "two:1") * 8]
+    running = [in_thread(pulling.run) for pulling in crowd]
+    for pulling in crowd[::3]:
+        pulling.cancel()
+    for thread, _ in running:
+        thread.join()
+    for at, (_, errors) in enumerate(running):
+        assert all(isinstance(error, Cancelled) for error in errors)
+        assert not errors or at % 3 == 0
+    assert len(contents(paths)[1]) == 3
+    assert leftovers(paths) == []
+    assert store.downloads._running == {}
+
+
 def test_a_failure_in_anothers_hands_is_tried_anew(store, registry):
     """Two repositories have the same layer; the one that began the download breaks off."""
     layer = big()

@@ -422,9 +422,11 @@ class _Threads(ThreadingHTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         self._owner.connections += 1
-        if self._tls is not None:
-            request = self._tls.wrap_socket(request, server_side=True)
-        self.RequestHandlerClass(request, client_address, self)
+        if self._tls is None:
+            self.RequestHandlerClass(request, client_address, self)
+            return
+        with self._tls.wrap_socket(request, server_side=True) as secured:
+            self.RequestHandlerClass(secured, client_address, self)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients hang up here, and that is what is tested."""

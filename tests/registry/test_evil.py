@@ -17,6 +17,7 @@ from tests.registry.servers import (
     Exchange,
     PythonRegistry,
     digest_of,
+    listen,
     make_image,
     make_layer,
     other_address,
@@ -24,6 +25,7 @@ from tests.registry.servers import (
 )
 from wherry.errors import InvalidArgument
 from wherry.registry.cancel import Cancellation, Cancelled
+from wherry.registry.client import Registry
 from wherry.registry.credentials import Credentials
 from wherry.registry.errors import RegistryError
 
@@ -639,6 +641,23 @@ def test_cancelling_a_connection_that_nobody_takes() -> None:
 
 
 @isolated
+def test_cancelling_a_handshake() -> None:
+    canceller = Canceller()
+    with listen(other_address()) as silent:
+        address = f"10.250.0.1:{silent.getsockname()[1]}"
+        repository = configured(**PATIENT).repository(address, NAME, cancel=canceller.cancel)
+        threading.Thread(target=_take, args=(silent, canceller), daemon=True).start()
+        with repository, pytest.raises(Cancelled):
+            repository.resolve("latest")
+
+
+def _take(silent: socket.socket, canceller: Canceller) -> None:
+    connection, _ = silent.accept()
+    connection.recv(5)
+    canceller.hold(None)  # type: ignore[arg-type]
+
+
+@isolated
 def test_cancelling_a_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
     canceller = Canceller()
 
@@ -649,6 +668,30 @@ def test_cancelling_a_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", never)
     with pytest.raises(Cancelled):
         configured(**PATIENT).repository("somewhere.example", NAME, cancel=canceller.cancel)
+
+
+@isolated
+@pytest.mark.parametrize("what", ["/v2/", "/token"])
+def test_cancelling_who_waits_for_what_another_asks(what: str) -> None:
+    first, second = Canceller(), Canceller()
+    client = configured(**PATIENT)
+    with PythonRegistry() as registry:
+        registry.challenge = f'Bearer realm="{registry.url}/token",service="s"'
+        registry.rule(f"GET {what}")(first.hold)
+        first.cancel.cancel = second.blocked.set  # type: ignore[method-assign]  # let the second begin instead
+        threading.Thread(target=_resolve, args=(client, registry, first.cancel), daemon=True).start()
+        with pytest.raises(Cancelled):
+            client.repository(registry.address, NAME, cancel=_begun(first, second)).resolve("latest")
+
+
+def _resolve(client: Registry, registry: PythonRegistry, cancel: Cancellation) -> None:
+    client.repository(registry.address, NAME, cancel=cancel).resolve("latest")
+
+
+def _begun(first: Canceller, second: Canceller) -> Cancellation:
+    """The second's, once the first is under way."""
+    first.blocked.wait()
+    return second.cancel
 
 
 @isolated

@@ -161,6 +161,19 @@ def test_tokens(tmp_path: Path) -> None:
 
 
 @isolated
+def test_rights_that_are_given_later_count_at_once(tmp_path: Path) -> None:
+    me, client = Credentials("me", "secret"), configured()
+    with TokenServer(tmp_path, {"me": "secret"}) as tokens, DockerRegistry(auth=tokens.configuration) as registry:
+        tokens.grant = lambda user, name: ["pull"]
+        with client.repository(registry.address, NAME, me) as repository:
+            with telling(RegistryError, "denied: requested access to the resource is denied"):
+                send_blob(repository, b"mine")
+            tokens.grant = lambda user, name: ["pull", "push"]
+            send_blob(repository, b"mine")
+            assert repository.has_blob(digest_of(b"mine"))
+
+
+@isolated
 def test_mount_asks_for_both_repositories(tmp_path: Path) -> None:
     me, client, blob = Credentials("me", "secret"), configured(), b"shared"
     with TokenServer(tmp_path, {"me": "secret"}) as tokens, DockerRegistry(auth=tokens.configuration) as registry:

@@ -1,6 +1,8 @@
 """Uploads that meet trouble on the way."""
 
+import gzip
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -191,6 +193,16 @@ def test_a_blob_that_is_shorter_than_said(tmp_path: Path) -> None:
         Uploads(registry)
         with telling(RegistryError, "the blob became shorter while it was sent"):
             repository.upload_blob(digest_of(BLOB), 1000, opener(tmp_path / "blob", b"short"), lambda count: None)
+
+
+@isolated
+def test_a_blob_that_is_no_file_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "blob.gz").write_bytes(gzip.compress(BLOB))
+    opened = partial(gzip.open, tmp_path / "blob.gz")
+    with PythonRegistry() as registry, configured().repository(registry.address, NAME) as repository:
+        Uploads(registry)
+        repository.upload_blob(digest_of(BLOB), len(BLOB), opened, lambda count: None)
+        assert registry.store.blobs[digest_of(BLOB)] == BLOB
 
 
 @isolated

@@ -1,6 +1,7 @@
 """Mirrors, hosts.toml, proxies: where requests go."""
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.registry.servers import (
     PythonRegistry,
     Store,
     Uploads,
+    free_port,
     listen,
     other_address,
     server_tls,
@@ -165,6 +167,23 @@ def test_capabilities_paths_headers_and_namespace(tmp_path: Path) -> None:
 
 
 @isolated
+def test_headers_are_for_their_host_alone(tmp_path: Path) -> None:
+    with PythonRegistry() as mirror, PythonRegistry() as storage:
+        image = holding(mirror)
+        storage.store = mirror.store
+        mirror.rule("GET .*/blobs/.*")(lambda x: x.reply(307, b"", {"Location": storage.url + x.seen.path}))
+        mirror.rule("POST .*")(lambda x: x.reply(202, b"", {"Location": f"{storage.url}/put"}))
+        storage.rule("PUT /put")(lambda x: x.reply(201))
+        text = f'server = "{mirror.url}"\n[header]\nX-Api-Key = "secret"\n'
+        client = configured(certs_dirs=hosts_toml(tmp_path, "images.example", text))
+        with client.repository("images.example", NAME) as repository:
+            check_pull(repository, image)
+            send_blob(repository, b"new")
+        assert {seen.headers.get("x-api-key") for seen in mirror.requests} == {"secret"}
+        assert {seen.headers.get("x-api-key") for seen in storage.requests} == {None}
+
+
+@isolated
 def test_tls_of_a_host(tmp_path: Path) -> None:
     address, authority, clients = other_address(), trustme.CA(), trustme.CA()
     tls = server_tls(authority.issue_cert(address), client_ca=clients)
@@ -306,6 +325,18 @@ def test_who_is_let_off_for_its_address_is_spoken_to_there(monkeypatch: pytest.M
         with repository, telling(RegistryError, f"…dial tcp 127.0.0.1:{registry.port}: connect: connection refused"):
             repository.resolve("latest")
         assert not registry.requests
+
+
+@isolated
+def test_a_registry_that_learns_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, port = configured(), free_port()
+    with PythonRegistry(port=port) as registry, client.repository(registry.address, NAME) as repository:
+        check_pull(repository, holding(registry))
+    later = time.monotonic() + 60
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    tls = server_tls(trustme.CA().issue_cert("127.0.0.1"))
+    with PythonRegistry(port=port, tls=tls) as registry, client.repository(registry.address, NAME) as repository:
+        check_pull(repository, holding(registry))
 
 
 @isolated

@@ -67,9 +67,9 @@ def parse(text: str) -> list[str]:
 
 
 def normalised(parts: list[str]) -> list[str]:
-    """[os, architecture, perhaps variant] of an image by the names that are usual."""
-    architecture, variant = _architecture(parts[1] if len(parts) > 1 else "", parts[2] if len(parts) > 2 else "")
-    return [part for part in (_system(parts[0]), architecture, variant) if part]
+    """[os, architecture, variant or ""] of an image by the names that are usual, without what is empty."""
+    system, architecture, variant = parts
+    return [part for part in (_system(system), *_architecture(architecture, variant)) if part]
 
 
 def _check(part: str, whole: str, *, first: bool) -> None:

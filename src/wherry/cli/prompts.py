@@ -40,20 +40,47 @@ def ask_for_credentials(session: Session, server: str, user: str, password: str,
 
 
 def _ask_for_password(session: Session, server: str) -> str:
-    from termios import ECHO, TCSANOW, tcgetattr, tcsetattr
-
-    before = tcgetattr(0)
-    quiet = tcgetattr(0)
-    quiet[3] &= ~ECHO
-    tcsetattr(0, TCSANOW, quiet)
-    try:
+    with _Unseen():
         if server == INDEX:
             note(2, _TOKENS)
         session.out("Password: ")
-        return _line()
-    finally:
-        tcsetattr(0, TCSANOW, before)
-        session.out("\n")
+        try:
+            return _line()
+        finally:
+            session.out("\n")
+
+
+class _Unseen:
+    """While it is entered, the terminal does not show what is typed; a signal that ends us brings that back, too."""
+
+    def __enter__(self) -> None:
+        import signal
+        import termios
+
+        self._before = termios.tcgetattr(0)
+        quiet = termios.tcgetattr(0)
+        quiet[3] &= ~termios.ECHO
+        self._handlers = {number: signal.signal(number, self._end) for number in (signal.SIGTERM, signal.SIGHUP)}
+        termios.tcsetattr(0, termios.TCSANOW, quiet)
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        self._restore()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _restore(self) -> None:
+        import termios
+
+        termios.tcsetattr(0, termios.TCSANOW, self._before)
+
+    def _end(self, number: int, _frame: object) -> None:
+        import signal
+
+        self._restore()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
 
 def _line() -> str:

@@ -113,6 +113,11 @@ def ellipsis(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def printable(value: Any) -> str:
+    """A stranger's words, without what would steer a terminal."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(value))
+
+
 def short_id(text: str) -> str:
     """Twelve characters of an id, without the algorithm."""
     return text.partition(":")[2][:12] if ":" in text else text[:12]

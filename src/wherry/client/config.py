@@ -54,18 +54,23 @@ class ClientConfig:
     def save(self, settings: dict[str, Any], *, secret: bool = False) -> None:
         """Write config.json, through a link if it is one, with the mode it has (0600 when new).
 
-        With `secret` there is something in it that no other user may read.
+        With `secret` there is something in it that no other user may read. Raises ConfigError.
         """
         from wherry.client.files import write
         from wherry.jsontext import dumps
 
         path = os.path.realpath(self.path)
+        directory = os.path.dirname(path)
         try:
-            mode = os.stat(path).st_mode & 0o777
-        except FileNotFoundError:
-            mode = 0o600
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-        write(path, dumps(settings, indent="\t").encode(), mode & 0o700 if secret else mode)
+            os.makedirs(directory, 0o700, exist_ok=True)
+        except OSError as error:
+            reason = "not a directory" if isinstance(error, FileExistsError) else (error.strerror or "").lower()
+            raise ConfigError(f"mkdir {directory}: {reason}") from None
+        try:
+            mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o600
+            write(path, dumps(settings, indent="\t").encode(), mode & 0o700 if secret else mode)
+        except OSError as error:
+            raise ConfigError(f"open {path}: {(error.strerror or '').lower()}") from None
         self._settings = settings
 
     def text(self, key: str) -> str:

@@ -52,7 +52,7 @@ def header(auth: Auth) -> dict[str, str]:
     """The header that tells the engine of credentials; there even where there are none."""
     from binascii import b2a_base64
 
-    text = b2a_base64(dumps(fields(auth)).encode(), newline=False).decode()
+    text = b2a_base64(dumps(fields(auth)).encode("utf-8", "replace"), newline=False).decode()
     return {"X-Registry-Auth": text.replace("+", "-").replace("/", "_")}
 
 
@@ -60,7 +60,7 @@ def lookup(config: ClientConfig, server: str) -> Auth:
     """The credentials for a server, {} when there are none; raises HelperError."""
     if (found := _environment().get(server)) is not None:
         return found
-    known = _in_file(config, server)
+    known = in_file(config, server)
     helper = _helper(config, server)
     if not helper:
         return known
@@ -78,54 +78,10 @@ def lookup_if_possible(config: ClientConfig, server: str) -> Auth:
     try:
         return lookup(config, server)
     except HelperError:
-        return _in_file(config, server)
+        return in_file(config, server)
 
 
-def store(config: ClientConfig, auth: Auth) -> bool:
-    """Keep credentials; returns whether a password was added to the file. Raises HelperError, ConfigError, OSError."""
-    server, helper = auth["serveraddress"], _helper(config, auth["serveraddress"])
-    if helper:
-        token = auth.get("identitytoken")
-        user = _TOKEN_USER if token else auth.get("username", "")
-        helpers.store(helper, server, user, token or auth.get("password", ""))
-        auth = {"email": auth["email"]} if "email" in auth else {}
-    settings, entry = config.read_again(), _entry(auth)
-    if (settings.get("auths") or {}).get(server) == entry:
-        return False
-    entries = {**(settings.get("auths") or {}), server: entry}
-    auths = {key: entries[key] for key in sorted(entries)}
-    config.save({"auths": auths, **settings} | {"auths": auths}, secret=not helper)
-    return bool(auth.get("password"))
-
-
-def erase(config: ClientConfig, server: str) -> None:
-    """Forget the credentials for a server; raises HelperError, ConfigError or OSError."""
-    if helper := _helper(config, server):
-        helpers.erase(helper, server)
-    settings = config.read_again()
-    entries = settings.get("auths") or {}
-    if server in entries:
-        config.save({**settings, "auths": {key: entry for key, entry in entries.items() if key != server}})
-    if server == INDEX:
-        for each in _OF_INDEX:
-            if each in entries:
-                erase(config, each)
-
-
-def servers(config: ClientConfig) -> list[str]:
-    """The servers of which the file has something."""
-    return sorted(config.settings.get("auths") or {})
-
-
-def _helper(config: ClientConfig, server: str) -> str:
-    """The name of the helper for a server; "" where the file itself keeps the credentials."""
-    by_server = config.settings.get("credHelpers")
-    if isinstance(by_server, dict) and server in by_server:
-        return str(by_server[server])
-    return config.text("credsStore")
-
-
-def _in_file(config: ClientConfig, server: str) -> Auth:
+def in_file(config: ClientConfig, server: str) -> Auth:
     """What the file has for a server, old files under its URL."""
     entries = config.settings.get("auths")
     if not isinstance(entries, dict):
@@ -142,6 +98,60 @@ def _in_file(config: ClientConfig, server: str) -> Auth:
         text = f"WARNING: Error parsing config file ({config.path}): {error}\n"
         os.write(2, text.encode("utf-8", "surrogateescape"))
         return {}
+
+
+def store(config: ClientConfig, auth: Auth) -> bool:
+    """Keep credentials; returns whether a password was added to the file. Raises HelperError or ConfigError."""
+    server, helper = auth["serveraddress"], _helper(config, auth["serveraddress"])
+    if helper:
+        token = auth.get("identitytoken")
+        user = _TOKEN_USER if token else auth.get("username", "")
+        helpers.store(helper, server, user, token or auth.get("password", ""))
+        auth = {"email": auth["email"]} if "email" in auth else {}
+    settings, entry = config.read_again(), _entry(auth)
+    entries = _auths(config, settings)
+    if entries.get(server) == entry:
+        return False
+    entries = {**entries, server: entry}
+    auths = {key: entries[key] for key in sorted(entries)}
+    config.save({"auths": auths, **settings} | {"auths": auths}, secret=not helper)
+    return bool(auth.get("password"))
+
+
+def erase(config: ClientConfig, server: str) -> None:
+    """Forget the credentials for a server; raises HelperError or ConfigError."""
+    if helper := _helper(config, server):
+        helpers.erase(helper, server)
+    settings = config.read_again()
+    entries = _auths(config, settings)
+    if server in entries:
+        config.save({**settings, "auths": {key: entry for key, entry in entries.items() if key != server}})
+    if server == INDEX:
+        for each in _OF_INDEX:
+            if each in entries:
+                erase(config, each)
+
+
+def servers(config: ClientConfig) -> list[str]:
+    """The servers of which the file has something."""
+    entries = config.settings.get("auths")
+    return sorted(entries) if isinstance(entries, dict) else []
+
+
+def _auths(config: ClientConfig, settings: dict[str, Any]) -> dict[str, Any]:
+    """The entries of the file, about to be changed; raises ConfigError when they are not what they should be."""
+    entries = settings.get("auths") or {}
+    if not isinstance(entries, dict):
+        raise ConfigError(f'{config.path}: "auths" is no object')
+    return entries
+
+
+def _helper(config: ClientConfig, server: str) -> str:
+    """The name of the helper for a server; "" where the file itself keeps the credentials."""
+    by_server = config.settings.get("credHelpers")
+    if isinstance(by_server, dict) and server in by_server:
+        return str(by_server[server])
+    return config.text("credsStore")
 
 
 def _opened(entry: dict[str, Any]) -> Auth:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _NOT_FOUND = "credentials not found in native keychain"
 _INCOMPLETE = ("no credentials server URL", "no credentials username")
-_DOING = {"get": "getting", "store": "storing", "erase": "erasing", "list": "listing"}
+_DOING = {"get": "getting", "store": "storing", "erase": "erasing"}
 
 
 class HelperError(ClientError):
@@ -45,16 +45,11 @@ def erase(name: str, server: str) -> None:
     _call(name, "erase", server)
 
 
-def servers(name: str) -> list[str]:
-    """The servers for which the helper keeps something."""
-    return sorted(_decoded(_call(name, "list", "unused")))
-
-
-def _call(name: str, action: str, told: str) -> str:
+def _call(name: str, action: str, told: str) -> None:
     from subprocess import CalledProcessError
 
     try:
-        return _run(name, action, told)
+        _run(name, action, told)
     except CalledProcessError as error:
         raise _failure(name, action, error) from None
 

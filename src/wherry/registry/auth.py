@@ -4,7 +4,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -16,19 +16,18 @@ from wherry.registry.certs import Tls
 from wherry.registry.challenges import Challenge, find, parse
 from wherry.registry.credentials import ANONYMOUS, Credentials
 from wherry.registry.errors import RegistryError, of_reply
-from wherry.registry.transport import BytesBody, Host, Request, Response, host_of, split_url, target_of
+from wherry.registry.transport import BytesBody, Host, Request, Response, Transport, host_of, split_url, target_of
 
 _TOKEN_REPLY_MAX = 1 << 20
 _SHORTEST_LIFE_S = 60.0
 _CLIENT_ID = "docker"
 _TOKENS_MAX = 256
 
-Send = Callable[[Request], Response]
-
 
 class _Token(msgspec.Struct):
     value: str
     expires: float
+    uses: int = 0
 
 
 class NoBasicCredentials(RegistryError):
@@ -51,6 +50,7 @@ class Authorizer:
         self._insecure = insecure
         self._offline = offline
         self._lock = threading.Lock()
+        self._fetching = threading.Lock()
         self._challenges: list[Challenge] = []
         self._tokens: dict[tuple[str, str, frozenset[str]], _Token] = {}
         self.identity_token = ""
@@ -60,19 +60,21 @@ class Authorizer:
         if challenges:
             self._challenges = challenges
 
-    def reject(self, value: str) -> None:
-        """The registry did not accept `value`: have none of it again."""
+    def reject(self, value: str) -> bool:
+        """The registry did not accept `value`: have none of it again. Returns whether it was a token that had been used
+        before: rights may have changed since."""
         with self._lock:
-            for key in [key for key, token in self._tokens.items() if f"Bearer {token.value}" == value]:
-                del self._tokens[key]
+            found = [key for key, token in self._tokens.items() if f"Bearer {token.value}" == value]
+            tokens = [self._tokens.pop(key) for key in found]
+        return any(token.uses > 1 for token in tokens)
 
-    def header(self, scopes: Iterable[str], send: Send) -> str:
-        """The value of `Authorization` for a request within `scopes`, "" for none. Fetches a token by `send` where
-        there is none that lives; raises `RegistryError` when that fails."""
+    def header(self, scopes: Iterable[str], transport: Transport) -> str:
+        """The value of `Authorization` for a request within `scopes`, "" for none. Fetches a token where there is none
+        that lives; raises `RegistryError` when that fails."""
         if self._credentials.registry_token:
             return f"Bearer {self._credentials.registry_token}"
         if (bearer := find(self._challenges, "bearer")) is not None:
-            return f"Bearer {self._token(bearer, frozenset(scopes), send)}"
+            return f"Bearer {self._token(bearer, frozenset(scopes), transport)}"
         if find(self._challenges, "basic") is not None:
             return self.basic()
         return ""
@@ -83,18 +85,21 @@ class Authorizer:
             raise NoBasicCredentials
         return _basic(self._credentials)
 
-    def _token(self, bearer: dict[str, str], scopes: frozenset[str], send: Send) -> str:
+    def _token(self, bearer: dict[str, str], scopes: frozenset[str], transport: Transport) -> str:
         realm, service = bearer.get("realm", ""), bearer.get("service", "")
         key = (realm, service, scopes | frozenset(bearer.get("scope", "").split()))
-        with self._lock:  # one thread fetches, the others wait for its token
+        with transport.cancel.locking(self._fetching):  # one thread fetches, the others wait for its token
             token = self._tokens.get(key)
             if token is None or token.expires <= time.monotonic():
+                token = self._fetch(realm, service, sorted(key[2]), transport)
+            with self._lock:
                 if len(self._tokens) >= _TOKENS_MAX:
                     self._tokens.clear()
-                token = self._tokens[key] = self._fetch(realm, service, sorted(key[2]), send)
+                token.uses += 1
+                self._tokens[key] = token
             return token.value
 
-    def _fetch(self, realm: str, service: str, scopes: list[str], send: Send) -> _Token:
+    def _fetch(self, realm: str, service: str, scopes: list[str], transport: Transport) -> _Token:
         if not realm:
             raise RegistryError("no realm specified for token auth challenge")
         try:
@@ -108,7 +113,7 @@ class Authorizer:
             request = self._oauth(host, target, service, scopes)
         else:
             request = self._get(host, target, service, scopes)
-        with send(request) as response:
+        with transport.send(request) as response:
             return self._read(response)
 
     def _get(self, host: Host, target: str, service: str, scopes: list[str]) -> Request:

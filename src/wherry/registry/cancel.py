@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from wherry.errors import Internal
 
+_LOOK_S = 0.1
+
 
 class Cancelled(Internal):
     """The work was cancelled by who had asked for it."""
@@ -42,6 +44,16 @@ class Cancellation:
         """Sleep. Raises `Cancelled` at once when it is."""
         if self._event.wait(seconds):
             raise Cancelled
+
+    @contextmanager
+    def locking(self, lock: threading.Lock) -> Iterator[None]:
+        """Hold a lock that others may hold for long. Raises `Cancelled` soon after it is."""
+        while not lock.acquire(timeout=_LOOK_S):
+            self.check()
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextmanager
     def breaking(self, breaker: Callable[[], None]) -> Iterator[None]:

@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 import time
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from wherry.registry.cancel import Cancellation
@@ -48,14 +49,14 @@ def dial(target: Target, timeout: float, cancel: Cancellation) -> socket.socket:
     Raises `DialError`, `Cancelled`."""
     proxy = target.proxy
     via = Target(proxy.host, proxy.port) if proxy else target
+    if proxy and proxy.tls:
+        raise DialError("proxies over TLS are not supported; use an http:// proxy", passing=False)
     sock = _connect(via, timeout, cancel, "proxyconnect tcp: " if proxy else "")
     try:
-        with cancel.breaking(lambda: shut(sock)):
-            if proxy and proxy.tls:
-                raise DialError("proxies over TLS are not supported; use an http:// proxy", passing=False)
-            if proxy and target.context:
+        if proxy and target.context:
+            with cancel.breaking(lambda: shut(sock)):
                 _tunnel(sock, target, proxy)
-            return _secure(sock, target) if target.context else sock
+        return _secure(sock, target, target.context, cancel) if target.context else sock
     except BaseException:
         sock.close()
         raise
@@ -68,6 +69,8 @@ def _connect(target: Target, timeout: float, cancel: Cancellation, prefix: str) 
 
 def resolve(host: str, cancel: Cancellation, prefix: str = "") -> list[str]:
     """The addresses of `host`, in the order to try them. Raises `DialError`, `Cancelled`."""
+    if _is_address(host):
+        return [host]
     found: list[str] = []
     failures: list[OSError | UnicodeError] = []
     done = threading.Event()
@@ -87,6 +90,14 @@ def resolve(host: str, cancel: Cancellation, prefix: str = "") -> list[str]:
     if failures or not found:
         raise DialError(f"{prefix}dial tcp: lookup {host}: {_lookup_reason(failures)}", passing=_may_pass(failures))
     return found
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _lookup_reason(failures: list[OSError | UnicodeError]) -> str:
@@ -125,7 +136,7 @@ class _Race:
                 self._won.close()
             raise
         if self._won is None:
-            raise self._failures[0]
+            raise self._failures[0] if self._failures else DialError(f"{self._prefix}dial tcp: i/o timeout")
         return self._won
 
     def _run(self) -> None:
@@ -239,21 +250,29 @@ def _status(head: bytes) -> tuple[int, str]:
 # -- TLS
 
 
-def _secure(sock: socket.socket, target: Target) -> socket.socket:
-    assert target.context is not None
+def _secure(sock: socket.socket, target: Target, context: ssl.SSLContext, cancel: Cancellation) -> ssl.SSLSocket:
     sock.settimeout(min(sock.gettimeout() or _HANDSHAKE_S, _HANDSHAKE_S))
     try:
-        return target.context.wrap_socket(sock, server_hostname=target.host)
-    except ssl.SSLCertVerificationError as error:
-        raise DialError(f"tls: failed to verify certificate: x509: {_x509(error, target)}", passing=False) from None
-    except TimeoutError:
-        raise DialError("net/http: TLS handshake timeout") from None
-    except ssl.SSLError as error:
-        raise tls_failure(error) from None
-    except OSError as error:
-        raise DialError("EOF" if isinstance(error, ConnectionResetError) else _words(error)) from None
-    except ValueError as error:
+        tls = context.wrap_socket(sock, server_hostname=target.host, do_handshake_on_connect=False)
+    except (OSError, ValueError) as error:
         raise DialError(f"tls: {error}", passing=False) from None
+    try:
+        with cancel.breaking(lambda: shut(tls)):
+            tls.do_handshake()
+    except BaseException as error:
+        tls.close()
+        raise _handshake_failure(error, target) if isinstance(error, OSError) else error from None
+    return tls
+
+
+def _handshake_failure(error: OSError, target: Target) -> DialError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return DialError(f"tls: failed to verify certificate: x509: {_x509(error, target)}", passing=False)
+    if isinstance(error, ssl.SSLError):
+        return tls_failure(error)
+    if isinstance(error, TimeoutError):
+        return DialError("net/http: TLS handshake timeout")
+    return DialError("EOF" if isinstance(error, ConnectionResetError) else _words(error))
 
 
 _UNKNOWN_AUTHORITY = (18, 19, 20, 21)  # X509_V_ERR_*: self-signed, in the chain too; no issuer; no first certificate

@@ -68,8 +68,8 @@ def origin(config: RegistryConfig, domain: str, resolve: Resolve, *, index: bool
 
 
 def directory_of(config: RegistryConfig, domain: str) -> Path | None:
-    """The directory of `certs.d` for `host[:port]`, None when there is none."""
-    names = (domain, domain.replace(":", "_") + "_" if ":" in domain else "_default")
+    """The directory of `certs.d` for `host[:port]`, by containerd's names for it; None when there is none."""
+    names = (domain, domain.replace(":", "_") + "_", "_default") if ":" in domain else (domain, "_default")
     found = (Path(place) / name for name in names for place in config.certs_dirs)
     return next((path for path in found if path.is_dir()), None)
 

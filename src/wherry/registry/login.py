@@ -57,7 +57,7 @@ def _try(endpoint: Endpoint, host: Host, authorizer: Authorizer, transport: Tran
 
 def _authorization(request: Request, authorizer: Authorizer, transport: Transport) -> str:
     try:
-        return authorizer.header((), transport.send)
+        return authorizer.header((), transport)
     except Unreachable:
         raise
     except RegistryError as error:

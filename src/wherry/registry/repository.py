@@ -31,7 +31,7 @@ ACCEPT = ", ".join(
 )
 MANIFEST_MAX = 4 << 20  # bytes, as registries have it
 _SMALL_BLOB_MAX = 16 << 20
-_TAGS_PAGE_MAX = 16 << 20
+_TAGS_PAGE_MAX = 4 << 20
 _TAGS_MAX = 100_000
 _NEXT = re.compile(r'<([^>]*)>\s*;(?:[^,]*;)?\s*rel="?next"?', re.IGNORECASE)
 _NAME = re.compile(r"[a-z0-9]+(?:[._/-][a-z0-9._/-]*)?")

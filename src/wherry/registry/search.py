@@ -11,7 +11,7 @@ from wherry.registry.endpoints import Endpoint
 from wherry.registry.errors import RegistryError, Unreachable
 from wherry.registry.transport import Host, Request, Response, Transport
 
-_REPLY_MAX = 16 << 20
+_REPLY_MAX = 4 << 20
 _DEFAULT, _MOST = 25, 100
 
 

@@ -1,6 +1,8 @@
 """One repository at one endpoint: requests with the right name, headers and authorization."""
 
+import math
 import threading
+import time
 from collections.abc import Mapping
 
 from wherry.registry.auth import Authorizer
@@ -11,6 +13,7 @@ from wherry.registry.transport import Body, Host, Request, Response, Transport, 
 
 _SNIFFED = 64
 _ROUNDS = 3
+_PLAIN_S = 30.0
 
 
 class Known:
@@ -19,7 +22,21 @@ class Known:
     def __init__(self, authorizer: Authorizer) -> None:
         self.authorizer = authorizer
         self.lock = threading.Lock()
-        self.host: Host | None = None
+        self._host: Host | None = None
+        self._until = 0.0
+
+    @property
+    def host(self) -> Host | None:
+        """Where it answers, None when that is not known (any more)."""
+        return self._host if time.monotonic() < self._until else None
+
+    def found(self, host: Host) -> None:
+        self._host = host
+        plain = host.scheme == "http"  # a registry may learn TLS
+        self._until = time.monotonic() + _PLAIN_S if plain else math.inf
+
+    def forget(self) -> None:
+        self._until = 0.0
 
 
 class Source:
@@ -34,14 +51,16 @@ class Source:
     @property
     def host(self) -> Host:
         """Where the endpoint answers. The first call asks it; raises `RegistryError` when none of its ways works."""
-        with self._known.lock:
-            if self._known.host is None:
-                self._known.host = self._find()
-            return self._known.host
+        with self._transport.cancel.locking(self._known.lock):
+            host = self._known.host
+            if host is None:
+                host = self._find()
+                self._known.found(host)
+            return host
 
     def forget(self) -> None:
         """What was learnt may be wrong by now: a registry can come back as another."""
-        self._known.host = None
+        self._known.forget()
 
     def _find(self) -> Host:
         """The first of the endpoint's ways that a registry answers on. A way that TLS proved stays the only one."""
@@ -57,7 +76,7 @@ class Source:
 
     def _ping(self, host: Host) -> None:
         """`GET /v2/`: is this a registry, and whom does it let in?"""
-        request = Request("GET", host, f"{self.endpoint.prefix}/", self._headers({}))
+        request = Request("GET", host, f"{self.endpoint.prefix}/", self._headers({}, own=True))
         with self._transport.send(request) as response:
             own = response.request.host.origin == host.origin
             self._known.authorizer.learn(parse(response.headers("WWW-Authenticate")) if own else [])
@@ -81,7 +100,7 @@ class Source:
         host, target = self._locate(rest)
         own = host.origin == self.host.origin
         for left in reversed(range(_ROUNDS)):
-            request = Request(method, host, target, self._headers(headers or {}), body)
+            request = Request(method, host, target, self._headers(headers or {}, own=own), body)
             value = self._authorization(request, scopes, bare=push) if own else ""
             if value:
                 request = Request(method, host, target, {**request.headers, "Authorization": value}, body)
@@ -116,7 +135,7 @@ class Source:
         if any(name.lower() == "authorization" for name, _ in self.endpoint.headers):
             return ""
         try:
-            return self._known.authorizer.header(scopes, self._transport.send)
+            return self._known.authorizer.header(scopes, self._transport)
         except RegistryError as error:
             if bare or isinstance(error, Unreachable):
                 raise
@@ -127,14 +146,13 @@ class Source:
         if response.request.host.origin != self.host.origin:
             return False  # somebody else asks: a redirect led there
         challenges = parse(response.headers("WWW-Authenticate"))
-        if not challenges or (value and _is_final(challenges, value)):
-            return False
         self._known.authorizer.learn(challenges)
-        self._known.authorizer.reject(value)
-        return True
+        old = self._known.authorizer.reject(value)
+        return bool(challenges) and (not value or old or not _is_final(challenges, value))
 
-    def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        return {**dict(self.endpoint.headers), **headers}
+    def _headers(self, headers: Mapping[str, str], *, own: bool) -> dict[str, str]:
+        """With those that the operator has for this endpoint, which may be secrets."""
+        return {**dict(self.endpoint.headers), **headers} if own else dict(headers)
 
 
 def _is_final(challenges: list[Challenge], value: str) -> bool:

@@ -28,7 +28,7 @@ _DRAIN = 64 * 1024
 _PIECE = 256 * 1024
 _SLICE = 64 * 1024
 _GATHER_S = 0.05
-_SECRET = ("authorization", "cookie")
+_PUBLIC = ("accept", "range", "content-type", "content-range")
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -213,11 +213,13 @@ class Response:
         self._transport.give_back(self._connection, False)
 
     def close(self) -> None:
-        if not self._ended and self._left is not None and self._left <= _DRAIN:
-            self.read_start()
-        reusable = self._ended and not self._raw.will_close and not self._connection.spoilt
-        self._raw.close()
-        self._transport.give_back(self._connection, reusable)
+        try:
+            if not self._ended and self._left is not None and self._left <= _DRAIN:
+                self.read_start()
+        finally:
+            reusable = self._ended and not self._raw.will_close and not self._connection.spoilt
+            self._raw.close()
+            self._transport.give_back(self._connection, reusable)
 
     def __enter__(self) -> "Response":
         return self
@@ -288,7 +290,11 @@ class Transport:
         with self.talking(request, connection, self.cancel, passed=(http.client.RemoteDisconnected, ConnectionError)):
             self._write(request, connection)
             raw = http.client.HTTPResponse(connection.sock, method=request.method)
-            raw.begin()
+            try:
+                raw.begin()
+            except BaseException:
+                raw.close()  # it has the socket open, too
+                raise
         return Response(request, raw, connection, self, self.cancel)
 
     def _write(self, request: Request, connection: Connection) -> None:
@@ -373,7 +379,7 @@ def _redirected(request: Request, status: int, where: str) -> Request:
         host = request.host
     else:
         host = host_of(parts, request.host.tls.for_others())
-        headers = {name: value for name, value in headers.items() if name.lower() not in _SECRET}
+        headers = {name: value for name, value in headers.items() if name.lower() in _PUBLIC}
     method, body = request.method, request.body
     if status in (301, 302, 303) and method not in ("GET", "HEAD"):
         raise Unreachable(method, request.url, f"unexpected redirect ({status}) to {parts.netloc}", passing=False)

@@ -11,6 +11,7 @@ import re
 import select
 import socket
 import ssl
+import stat
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 from urllib.parse import quote
@@ -70,10 +71,10 @@ class Piece:
 
 
 def _is_regular(file: BinaryIO) -> bool:
-    try:
-        return os.path.isfile(f"/proc/self/fd/{file.fileno()}")
-    except (OSError, io.UnsupportedOperation):
+    """Whether its bytes are those of a file, for sendfile: a GzipFile has a descriptor, too."""
+    if not isinstance(file, io.BufferedReader) or not isinstance(file.raw, io.FileIO):
         return False
+    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
 
 
 def _send_file(sock: socket.socket, file: BinaryIO, at: int, count: int) -> int:

@@ -10,6 +10,7 @@ from wherry.cli.flags import Flag
 from wherry.cli.options.create_flags import FLAGS, WINDOWS_ONLY
 from wherry.cli.platforms import platform_of
 from wherry.cli.session import terminal_size
+from wherry.cli.trust import refuse_trust
 from wherry.client.errors import APIError
 
 TYPE_CHECKING = False
@@ -99,6 +100,8 @@ def _create(session: Session, parsed: Parsed, body: dict[str, Any], meanwhile: C
     from wherry.cli.references import parse_any
 
     reference = parse_any(body["Image"])
+    if reference and not reference.digest:  # what is named by its content needs no signature
+        refuse_trust(parsed)
     query = {"name": parsed["name"]} if parsed["name"] else {}
     platform = platform_of(parsed)
     if platform:
@@ -136,9 +139,7 @@ def _post(
 
 def _pull(session: Session, reference: Reference, parsed: Parsed) -> None:
     from wherry.cli.commands.pull import pull
-    from wherry.cli.credentials import refuse_trust
 
-    refuse_trust(parsed)
     pull(session, reference.with_default_tag(), platform_of(parsed), None if parsed["quiet"] else 2)
 
 

@@ -9,6 +9,7 @@ from wherry.cli.manifests import blobs_of, descriptor_of, mapping, members
 from wherry.cli.platforms import normalised
 from wherry.cli.references import parse
 from wherry.cli.registries import LISTS, Remote, document
+from wherry.cli.rows import printable
 from wherry.cli.table import align
 from wherry.jsontext import dumps
 
@@ -135,7 +136,7 @@ def _config(remote: Remote, reference: Reference, manifest: bytes) -> dict[str, 
 
 
 def _platform(platform: dict[str, Any]) -> list[str]:
-    return [str(platform[key]) for key in ("os", "architecture", "variant") if platform.get(key)]
+    return [str(platform.get(key) or "") for key in ("os", "architecture", "variant")]
 
 
 def describe(reference: Reference, found: RawManifest) -> str:
@@ -149,15 +150,15 @@ def describe(reference: Reference, found: RawManifest) -> str:
 
 def _member(reference: Reference, descriptor: dict[str, Any]) -> str:
     """One descriptor of an index, as cells."""
-    platform, text = mapping(descriptor.get("platform")), _printable
+    platform, text = mapping(descriptor.get("platform")), printable
     rows = (
         ("Name", f"{reference.full}@{text(descriptor.get('digest'))}"),
         ("MediaType", text(descriptor.get("mediaType"))),
         ("ArtifactType", text(descriptor.get("artifactType") or "")),
-        ("Platform", text("/".join(_platform(platform)))),
+        ("Platform", text("/".join(filter(None, _platform(platform))))),
         ("OSVersion", text(platform.get("os.version") or "")),
-        ("OSFeatures", text(", ".join(str(each) for each in platform.get("os.features") or ()))),
-        ("URLs", text(", ".join(str(each) for each in descriptor.get("urls") or ()))),
+        ("OSFeatures", _listed(platform.get("os.features"))),
+        ("URLs", _listed(descriptor.get("urls"))),
     )
     shown = "".join(f"  {name}:\t{value}\n" for name, value in rows if value)
     if annotations := mapping(descriptor.get("annotations")):
@@ -166,9 +167,8 @@ def _member(reference: Reference, descriptor: dict[str, Any]) -> str:
     return shown
 
 
-def _printable(value: Any) -> str:
-    """A registry's word, without what would steer a terminal."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(value))
+def _listed(values: Any) -> str:
+    return ", ".join(printable(each) for each in values) if isinstance(values, list) else ""
 
 
 COMMANDS = {

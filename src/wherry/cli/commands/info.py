@@ -33,7 +33,7 @@ def _run(session: Session, parsed: Parsed) -> int:
         return 0
     lines = ["Client:", f" Version:    {__version__}", f" Context:    {client['Context']}"]
     lines += [f" Debug Mode: {_truth(client['Debug'])}", "", "Server:"]
-    lines += [f" {line}" for line in _server(found)] if not failure else []
+    lines += [f" {line}" for line in _server(found, _user(session, found))] if not failure else []
     session.out("\n".join(lines) + "\n" + ("" if failure else "\n"))
     for warning in found.get("Warnings") or []:
         session.err(f"{warning}\n")
@@ -76,7 +76,16 @@ def _truth(value: object) -> str:
     return "true" if value else "false"
 
 
-def _server(info: dict[str, Any]) -> list[str]:
+def _user(session: Session, info: dict[str, Any]) -> str:
+    """Who is signed in to the index, as far as the file of the configuration tells."""
+    if not session.config.settings.get("auths"):
+        return ""
+    from wherry.client.credentials import in_file
+
+    return in_file(session.config, info.get("IndexServerAddress", "")).get("username", "")
+
+
+def _server(info: dict[str, Any], user: str) -> list[str]:
     lines = [f"Containers: {info.get('Containers', 0)}"]
     lines += [f" {state}: {info.get(f'Containers{state}', 0)}" for state in ("Running", "Paused", "Stopped")]
     lines += [f"Images: {info.get('Images', 0)}"]
@@ -96,7 +105,7 @@ def _server(info: dict[str, Any]) -> list[str]:
         lines += [f"Runtimes: {' '.join(sorted(runtimes))}", f"Default Runtime: {info.get('DefaultRuntime', '')}"]
     lines += _versions(info)
     lines += _security(info.get("SecurityOptions") or [])
-    lines += _host(info)
+    lines += _host(info, user)
     return lines
 
 
@@ -128,7 +137,7 @@ def _security(options: list[str]) -> list[str]:
     return lines
 
 
-def _host(info: dict[str, Any]) -> list[str]:
+def _host(info: dict[str, Any], user: str) -> list[str]:
     from wherry.cli.units import human_size
 
     lines = _present(
@@ -144,6 +153,7 @@ def _host(info: dict[str, Any]) -> list[str]:
             (" EventsListeners", "NEventsListener"),
         )  # fmt: skip
     lines += _present(info, ("HTTP Proxy", "HttpProxy"), ("HTTPS Proxy", "HttpsProxy"), ("No Proxy", "NoProxy"))
+    lines += [f"Username: {user}"] if user else []
     if labels := info.get("Labels"):
         lines += ["Labels:", *(f" {label}" for label in labels)]
     lines += [f"Experimental: {_truth(info.get('ExperimentalBuild'))}"]

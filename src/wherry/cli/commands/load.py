@@ -75,7 +75,9 @@ def send(session: Session, query: dict[str, str], body: Iterator[bytes], *, show
 
 def _import(session: Session, parsed: Parsed) -> int:
     source, *repository = parsed.arguments
-    query = {"fromSrc": "-", "message": parsed["message"], "repo": repository[0] if repository else ""}
+    query = {"fromSrc": "-", "repo": repository[0] if repository else ""}
+    if parsed["message"]:
+        query["message"] = parsed["message"]
     changes = parsed["change"]
     body = None
     if source == "-":

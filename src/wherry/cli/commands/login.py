@@ -80,31 +80,24 @@ def _log_in_again(session: Session, known: Auth) -> str:
     note(2, _OTHER_ACCOUNT)
     session.err("\n\n")
     try:
-        answer = _request(session, known)
-    except APIError as error:
-        refused = error.status == 401
+        answer = _ask_registry(session, known)
+    except (ClientError, StatusError) as error:
+        refused = isinstance(error, APIError) and error.status == 401
         text = "Stored credentials invalid or expired" if refused else f"Login did not succeed, error: {error}"
         session.err(f"{text}\n")
         return ""
-    except ConnectionFailed as error:
-        session.err(f"Login did not succeed, error: {error}\n")
-        return ""
     return _keep(session, known, answer)
-
-
-def _request(session: Session, auth: Auth) -> dict[str, Any]:
-    answer: dict[str, Any] = session.engine.json("POST", "/auth", None, credentials.fields(auth)) or {}
-    return answer
 
 
 def _ask_registry(session: Session, auth: Auth) -> dict[str, Any]:
     """What the registry says to the engine, or to us where there is no engine."""
     try:
-        return _request(session, auth)
+        answer: dict[str, Any] = session.engine.json("POST", "/auth", None, credentials.fields(auth)) or {}
     except ConnectionFailed:
         from wherry.cli.registries import log_in
 
         return log_in(auth)
+    return answer
 
 
 def _keep(session: Session, auth: Auth, answer: dict[str, Any]) -> str:
@@ -113,7 +106,7 @@ def _keep(session: Session, auth: Auth, answer: dict[str, Any]) -> str:
         auth = {**auth, "password": "", "identitytoken": token}
     try:
         in_the_clear = credentials.store(session.config, auth)
-    except (ClientError, OSError) as error:
+    except ClientError as error:
         raise StatusError(f"Error saving credentials: {error}") from None
     if in_the_clear:
         session.err(_UNENCRYPTED.format(session.config.path))
@@ -130,15 +123,15 @@ def _warn_of_variable(session: Session) -> None:
 
 def _logout(session: Session, parsed: Parsed) -> int:
     _warn_of_variable(session)
-    server = parsed.arguments[0] if parsed.arguments else INDEX
-    name = hostname(server) if parsed.arguments else INDEX
-    names = dict.fromkeys([server, name, f"http://{name}", f"https://{name}"] if parsed.arguments else [INDEX])
+    server = parsed.arguments[0] if parsed.arguments else ""
+    name = hostname(server) if server else INDEX
+    names = dict.fromkeys([server, name, f"http://{name}", f"https://{name}"] if server else [INDEX])
     session.out(f"Removing login credentials for {name}\n")
     failures = []
     for each in names:
         try:
             credentials.erase(session.config, each)
-        except (ClientError, OSError) as error:
+        except ClientError as error:
             failures.append(f"{each}: {error}\n")
     if len(failures) == len(names):
         session.err("WARNING: could not erase credentials:\n" + "".join(failures))

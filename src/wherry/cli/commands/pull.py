@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from wherry.cli.command import Command
-from wherry.cli.credentials import for_domain, refuse_trust
+from wherry.cli.credentials import for_domain
 from wherry.cli.errors import StatusError
 from wherry.cli.flags import Flag
 from wherry.cli.platforms import platform_of
 from wherry.cli.progress import show
 from wherry.cli.references import parse
+from wherry.cli.trust import refuse_trust
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from wherry.cli.session import Session
 
 
-def named(parsed: Parsed, session: Session) -> Reference:
+def named(session: Session, parsed: Parsed) -> Reference:
     """The image that the command is about, with the default tag, of which the user is told, or for all tags with none.
     Raises StatusError."""
     reference = parse(parsed.arguments[0])
@@ -47,8 +48,9 @@ def pull(session: Session, reference: Reference, platform: str, fd: int | None, 
 
 
 def _run(session: Session, parsed: Parsed) -> int:
-    refuse_trust(parsed)
-    reference = named(parsed, session)
+    reference = named(session, parsed)
+    if not reference.digest:
+        refuse_trust(parsed)
     pull(session, reference, platform_of(parsed), None if parsed["quiet"] else 1, strict=False)
     session.out(f"{reference.full}\n")
     return 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from wherry.cli.command import Command
 from wherry.cli.commands.pull import named
-from wherry.cli.credentials import for_domain, refuse_trust
+from wherry.cli.credentials import for_domain
 from wherry.cli.errors import StatusError
 from wherry.cli.flags import Flag
 from wherry.cli.notes import note
 from wherry.cli.progress import show
 from wherry.cli.terminal import is_terminal
+from wherry.cli.trust import refuse_trust
 from wherry.client.engine import quote
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ _ONE_PLATFORM = (
 def _run(session: Session, parsed: Parsed) -> int:
     refuse_trust(parsed)
     query = {"platform": _platform(session, parsed["platform"])} if parsed["platform"] else {}
-    reference = named(parsed, session)
+    reference = named(session, parsed)
     if reference.digest:
         raise StatusError("cannot push a digest reference")
     if reference.tag:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from wherry.cli.command import FILTER, Command
 from wherry.cli.credentials import for_domain
 from wherry.cli.flags import Flag
-from wherry.cli.rows import Row, ellipsis, filters, show
+from wherry.cli.rows import Row, ellipsis, filters, printable, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.flags import Parsed
     from wherry.cli.session import Session
+
+
+_AUTOMATED = (
+    'WARNING: the "is-automated" filter is deprecated, and searching for "is-automated=true" will not yield any '
+    "results in future.\n"
+)
 
 
 class SearchRow(Row):
@@ -26,12 +32,12 @@ class SearchRow(Row):
 
 
 def _description(row: Row) -> str:
-    text = (row.data.get("description") or "").replace("\n", " ").replace("\r", " ")
+    text = printable((row.data.get("description") or "").replace("\n", " ").replace("\r", " "))
     return ellipsis(text, 45) if row.trunc else text
 
 
 SearchRow.COLUMNS = {
-    "Name": ("NAME", lambda row: row.data["name"]),
+    "Name": ("NAME", lambda row: printable(row.data.get("name", ""))),
     "Description": ("DESCRIPTION", _description),
     "StarCount": ("STARS", lambda row: str(row.data.get("star_count", 0))),
     "IsOfficial": ("OFFICIAL", lambda row: "[OK]" if row.data.get("is_official") else ""),
@@ -47,6 +53,8 @@ def _domain(term: str) -> str:
 
 def _run(session: Session, parsed: Parsed) -> int:
     term = parsed.arguments[0]
+    if any(each.startswith("is-automated=") for each in parsed["filter"]):
+        session.err(_AUTOMATED)
     query = filters(parsed["filter"])
     if parsed["limit"] > 0:
         query["limit"] = str(parsed["limit"])
