@@ -8,6 +8,7 @@ import urllib.request
 
 import pytest
 
+from tests.images import shop
 from tests.images.mkimg import archive, blob, digest, docker_archive, file, oci_layout, oci_manifest
 from tests.images.puller import big, pull, push, push_of, small
 from tests.images.shop import BASE, TOP, contents, load, nobody
@@ -15,6 +16,12 @@ from tests.registry.servers import MANIFEST, OCI_MANIFEST, DockerRegistry, Pytho
 from wherry.errors import WherryError
 from wherry.images.progress import short
 from wherry.registry.cancel import Cancelled
+
+
+@pytest.fixture
+def form(monkeypatch):
+    """One form of layers is enough here: what arrives is unpacked by the code that loads archives, too."""
+    monkeypatch.setattr(shop, "form", "erofs")
 
 
 @pytest.fixture(scope="module")

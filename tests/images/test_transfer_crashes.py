@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.images import shop
 from tests.images.mkimg import archive, digest, docker_archive, file
 from tests.images.puller import big, pull, small
 from tests.images.shop import contents, leftovers, load, reopen
@@ -20,6 +21,12 @@ from wherry.store.paths import Paths
 store = reopen(Paths(sys.argv[1], sys.argv[2]))
 {"pull": pull, "push": push}[sys.argv[3]](store, sys.argv[4])
 """
+
+
+@pytest.fixture
+def form(monkeypatch):
+    """One form of layers is enough here: what arrives is unpacked by the code that loads archives, too."""
+    monkeypatch.setattr(shop, "form", "erofs")
 
 
 def run_child(paths, action, address, failpoint):
