@@ -25,6 +25,7 @@ ELSEWHERE = {
     "save-": "images/test_crash.py",
     "pull-": "images/test_transfer_crashes.py",
     "form-": "images/test_transfer_crashes.py",
+    "registry.": "images/test_transfer_crashes.py",
     "foreign.": "e2e/test_runtimes.py",
 }
 # Those where no step fails: the container's end is what a monitor no longer tells or cleans up.

@@ -8,7 +8,7 @@ import pytest
 
 from tests.images import shop
 from tests.images.mkimg import archive, digest, docker_archive, file
-from tests.images.puller import big, pull, small
+from tests.images.puller import big, pull, push, small
 from tests.images.shop import contents, leftovers, load, reopen
 from tests.registry.servers import DockerRegistry, PythonRegistry, make_image
 from wherry.errors import NotFound
@@ -91,4 +91,17 @@ def test_a_push_that_dies_keeps_no_form_without_its_row(paths, db, store):
         again = reopen(paths)
         again.collect_garbage()
         assert contents(paths) == before
+        assert leftovers(paths) == []
+
+
+def test_a_push_that_dies_in_an_upload_is_done_by_the_next(paths, db, store):
+    layer = archive(file(b"f", os.urandom(1 << 20)))
+    with DockerRegistry() as registry:
+        load(store, docker_archive([layer], [f"{registry.address}/app:1"]))
+        db.close()
+        assert run_child(paths, "push", registry.address, "registry.upload.started:kill").returncode < 0
+        again = reopen(paths)
+        again.collect_garbage()
+        lines = push(again, registry.address)
+        assert ["Pushed" in line.get("status", "") for line in lines].count(True) == 1
         assert leftovers(paths) == []
