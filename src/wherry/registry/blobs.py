@@ -35,11 +35,6 @@ class BlobReader:
         self._skip = 0
 
     @property
-    def position(self) -> int:
-        """How many bytes of the blob lie before what `read` returns next."""
-        return self._at
-
-    @property
     def attempts(self) -> int:
         """How many have failed."""
         return self._attempts.failed
