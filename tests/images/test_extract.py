@@ -70,6 +70,20 @@ def test_files_get_content_mode_owner_time(tmp_path):
     assert result.size == len("hello") + len("../anything")
 
 
+@pytest.mark.parametrize("kind", ["pax", "gnu"])
+def test_a_long_name_whose_beginning_ends_with_a_slash_is_a_file(tmp_path, kind):
+    """The header has the first hundred bytes of the name, which here look like a directory's."""
+    name = b"d" * 99 + b"/file"
+    if kind == "pax":
+        entry = mkimg.pax(name[:100], [(b"path", name)], content=b"content")
+    else:
+        entry = mkimg.gnu_long(b"L", name) + header(name[:100], content=b"content", magic=b"ustar  \0")
+    unpack(archive(entry, file(b"after", b"it"), header(b"old/", type=b"0")), tmp_path)
+    assert read(tmp_path / os.fsdecode(name)) == b"content"
+    assert read(tmp_path / "after") == b"it"
+    assert (tmp_path / "old").is_dir()
+
+
 def test_the_root_keeps_dockers_attributes(tmp_path):
     root = tmp_path / "root"
     os.mkdir(root, 0o755)

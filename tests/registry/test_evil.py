@@ -112,7 +112,7 @@ def test_another_range_than_asked_for(content_range: str, status: int) -> None:
 
 @isolated
 def test_stalls_are_given_up_and_resumed() -> None:
-    with PythonRegistry() as registry, configured(stall_timeout=0.2).repository(registry.address, NAME) as repository:
+    with PythonRegistry() as registry, configured(stall_timeout=1.0).repository(registry.address, NAME) as repository:
         image = holding(registry)
         blob = image.layers[1]
 
@@ -731,7 +731,7 @@ def test_many_threads_share_one_token_and_a_few_connections() -> None:
             assert not failures
         assert len(registry.asked("GET /token")) == 1
         assert len(registry.asked("GET /v2/")) == 1
-        assert registry.connections <= 10
+        assert registry.connections <= 12
 
 
 @isolated

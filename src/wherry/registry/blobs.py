@@ -35,11 +35,6 @@ class BlobReader:
         self._skip = 0
 
     @property
-    def position(self) -> int:
-        """How many bytes of the blob lie before what `read` returns next."""
-        return self._at
-
-    @property
     def attempts(self) -> int:
         """How many have failed."""
         return self._attempts.failed
@@ -136,12 +131,12 @@ class BlobReader:
             raise _missing(response) if response.status == 404 else _unexpected(response)
         if response.header("Content-Encoding").lower() not in ("", "identity"):
             raise RegistryError(f"{response.request.url}: unexpected Content-Encoding")
-        if response.content_type == "text/html":
-            raise RegistryError(f"{response.request.url} is not a registry's: it answers with an HTML page")
         if response.status == 206:
             self._check_range(response)
         self._skip = self._at if response.status == 200 else 0
         left = self._blob.size - self._at + self._skip
+        if response.content_type == "text/html" and response.length != left:
+            raise RegistryError(f"{response.request.url} is not a registry's: it answers with an HTML page")
         if response.length is not None and response.length != left:
             raise self._wrong_size("less" if response.length < left else "more")
         return response

@@ -267,24 +267,17 @@ class Transport:
         """One exchange. A kept connection that turns out to be closed is replaced, once, unless the registry may have
         got a part of a blob over it."""
         connection = self._take(request)
-        try:
-            return self._exchange(request, connection)
-        except (http.client.RemoteDisconnected, ConnectionError) as error:
-            connection.close()
-            if connection.fresh or not isinstance(request.body, BytesBody | None):
-                raise _broken(request, error) from None
-        except BaseException:
-            connection.close()
-            raise
-        connection = self._connect(request)
-        try:
-            return self._exchange(request, connection)
-        except (http.client.RemoteDisconnected, ConnectionError) as error:
-            connection.close()
-            raise _broken(request, error) from None
-        except BaseException:
-            connection.close()
-            raise
+        while True:
+            try:
+                return self._exchange(request, connection)
+            except (http.client.RemoteDisconnected, ConnectionError) as error:
+                connection.close()
+                if connection.fresh or not isinstance(request.body, BytesBody | None):
+                    raise _broken(request, error) from None
+            except BaseException:
+                connection.close()
+                raise
+            connection = self._connect(request)
 
     def _exchange(self, request: Request, connection: Connection) -> Response:
         with self.talking(request, connection, self.cancel, passed=(http.client.RemoteDisconnected, ConnectionError)):

@@ -146,8 +146,6 @@ def parse_header(block: bytes) -> Header:
         name = prefix + b"/" + name
     if kind in (b"\0", b"7"):
         kind = REGULAR
-    if kind == REGULAR and name.endswith(b"/"):
-        kind = DIRECTORY
     device = (0, 0)
     if kind in (CHARACTER, BLOCK_DEVICE):
         device = (number(block[329:337]), number(block[337:345]))

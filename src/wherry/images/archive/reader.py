@@ -161,6 +161,8 @@ class TarReader:
                 header = header._replace(size=headers.decimal(records[b"size"]))
             header = _apply_names(header, records)
             xattrs = pax.xattrs or None
+        if header.type == headers.REGULAR and header.name.endswith(b"/"):  # only now: a cut name may end so, too
+            header = header._replace(type=headers.DIRECTORY)
         self._expect(header)
         extents, size = self._sparse(header, block, pax)
         return Entry(
@@ -311,8 +313,6 @@ def _apply_names(header: Header, records: dict[bytes, bytes]) -> Header:
     name = records.get(b"GNU.sparse.name") or records.get(b"path")
     if name:
         header = header._replace(name=name)
-        if header.type == headers.REGULAR and name.endswith(b"/"):
-            header = header._replace(type=headers.DIRECTORY)
     if records.get(b"linkpath"):
         header = header._replace(linkname=records[b"linkpath"])
     if records.get(b"uid"):
