@@ -275,9 +275,15 @@ class LayerExtractor:
             if len(self._directories) > _CACHED_DIRECTORIES:
                 self._forget_directories()
             try:
-                self._finish_directory(self._directory(parts), self._attributes[parts])
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # a later entry took its place
+                fd = os.open(parts[-1], _DIR_FLAGS, dir_fd=self._directory(parts[:-1]))
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise
+                continue  # a later entry took its place, a link perhaps: that is not followed
+            try:
+                self._finish_directory(fd, self._attributes[parts])
+            finally:
+                os.close(fd)
 
     def _finish_directory(self, fd: int, entry: Entry) -> None:
         if entry.uid != self._uid or entry.gid != self._gid:
