@@ -53,6 +53,14 @@ def test_a_layer_is_mounted_once_for_all_containers(host):
     assert not (host.root / "data/layers" / layer_of(host)).exists()
 
 
+def test_a_file_stays_the_same_when_it_is_changed(host):
+    """Its identity outlives the copy to the container's own layer, and its hard links share it."""
+    host.docker("run", "-d", "--name", "c1", "busybox", "sleep", "1000")
+    before = shell(host, "c1", "stat -c %d:%i /etc/group")
+    links = shell(host, "c1", "ln /etc/group /etc/group2; echo >> /etc/group; stat -c %d:%i /etc/group /etc/group2")
+    assert links.split() == [before, before]
+
+
 def test_the_tar_is_the_blob(host):
     """An uncompressed layer takes its space once."""
     packed = host.root / "data/layers" / f"{layer_of(host)}.erofs"
