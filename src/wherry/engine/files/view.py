@@ -32,6 +32,7 @@ from wherry.linux.openat import create_in_root, mkdir_in_root
 from wherry.linux.pidfd import pidfd_open
 from wherry.linux.private_mounts import PrivateMounts, private_mounts
 from wherry.runtime.rootfs import attach_overlay
+from wherry.store.paths import Paths
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -82,12 +83,14 @@ def open_view(engine: "Engine", entry: Entry, *, write: bool = False, mounts: bo
     let_go = volume_mounts.borrow(engine, record) if mounts else lambda: None
     try:
         with _pidfd(entry) as pidfd:
+            # asked for here, where all see what is mounted; the view's stage must not cover it
+            lower = lower_dirs(engine, record) if pidfd is None else []
 
             def build(target: int) -> int:
-                root = os.dup(target) if pidfd is not None else _root(engine, record, target, write)
+                root = os.dup(target) if pidfd is not None else _root(engine.paths, record, lower, target, write)
                 return _furnish(root, record, mounted if mounts else None)
 
-            return View(private_mounts(os.fspath(engine.paths.exec_root), build, pidfd), mounted, let_go)
+            return View(private_mounts(os.fspath(engine.paths.exec_containers), build, pidfd), mounted, let_go)
     except BaseException as error:
         for fd in mounted:
             os.close(fd)
@@ -133,10 +136,10 @@ def _furnish(root: int, record: Container, mounted: list[int] | None) -> int:
     return root
 
 
-def _root(engine: "Engine", record: Container, target: int, write: bool) -> int:
+def _root(paths: Paths, record: Container, lower: list[str], target: int, write: bool) -> int:
     if is_stacked(record):
-        return _overlay(engine, record, target, write)
-    own = os.open(engine.paths.upper(record.id), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return _overlay(paths, record, lower, target, write)
+    own = os.open(paths.upper(record.id), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         tree = m.copy_mount(own)
     finally:
@@ -145,11 +148,10 @@ def _root(engine: "Engine", record: Container, target: int, write: bool) -> int:
     return tree
 
 
-def _overlay(engine: "Engine", record: Container, target: int, write: bool) -> int:
-    upper, work = engine.paths.upper(record.id), engine.paths.work(record.id)
-    lower = tuple(lower_dirs(engine, record))
+def _overlay(paths: Paths, record: Container, lower: list[str], target: int, write: bool) -> int:
+    upper, work = paths.upper(record.id), paths.work(record.id)
     if write:
-        return attach_overlay(target, lower, os.fspath(upper), os.fspath(work), _OPTIONS)
+        return attach_overlay(target, tuple(lower), os.fspath(upper), os.fspath(work), _OPTIONS)
     scratch = m.new_filesystem("tmpfs", [("mode", "0755")])
     try:
         m.move_mount(scratch, target)

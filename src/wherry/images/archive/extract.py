@@ -279,7 +279,7 @@ class LayerExtractor:
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                     raise
-                continue  # a later entry took its place, a link to another directory perhaps
+                continue  # a later entry took its place, a link perhaps: that is not followed
             try:
                 self._finish_directory(fd, self._attributes[parts])
             finally:

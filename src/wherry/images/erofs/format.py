@@ -94,14 +94,16 @@ def set_owner(inodes: bytearray, at: int, mode: int, owner: tuple[int, int], mti
     struct.pack_into("<IIqI", inodes, at + 24, *owner, *divmod(mtime_ns, _NS))
 
 
-def superblock(root: int, inodes: int, blocks: int, tar_blocks: int, seconds: int) -> bytes:
+def superblock(root: int, inodes: int, blocks: int, tar_blocks: int, seconds: int, uuid: bytes) -> bytes:
     """Everything before the inodes. `root` is the root's address in slots, `inodes` their count, `blocks` those of the
-    image itself, `seconds` the time it was made."""
+    image itself, `seconds` the time it was made. No two images have the same `uuid`, and none zeros: overlay remembers
+    by it where a file came from that it copied up."""
     block = bytearray(META_BLOCK * BLOCK)
     struct.pack_into(
         "<IIIBBHQQIIII", block, _SUPER_OFFSET, _MAGIC, 0, _CHECKSUM | _MTIME, BLOCK_BITS, 0, root, inodes,
         seconds, 0, blocks, META_BLOCK, 0,
     )  # fmt: skip
+    block[_SUPER_OFFSET + 48 : _SUPER_OFFSET + 64] = uuid
     features, slot = _CHUNKED_FILE | _DEVICE_TABLE, _DEVICE_OFFSET // _DEVICE_SLOT
     struct.pack_into("<IHHHBBI", block, _SUPER_OFFSET + 80, features, 0, 1, slot, 0, 0, 0)
     struct.pack_into("<II", block, _DEVICE_OFFSET + 64, tar_blocks, TAR_BLOCK)

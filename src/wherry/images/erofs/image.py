@@ -8,6 +8,7 @@ named; what stays unnamed in the table is never read. Data that lies right after
 import sys
 from array import array
 from collections.abc import Callable
+from uuid import uuid4
 
 from wherry.images.erofs import format
 from wherry.images.erofs.attributes import OPAQUE
@@ -37,7 +38,7 @@ class Image:
         blocks = (metadata + padding + len(data)) // format.BLOCK
         live = len(self._tree.kinds) - 1
         seconds = self._tree.now_ns // 10**9
-        write(format.superblock(self._address(ROOT), live, blocks, self._tar_blocks, seconds))
+        write(format.superblock(self._address(ROOT), live, blocks, self._tar_blocks, seconds, uuid4().bytes))
         write(self._tree.inodes)
         write(self._extended)
         write(bytes(padding))
