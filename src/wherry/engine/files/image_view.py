@@ -24,7 +24,8 @@ def image_root(engine: "Engine", image: Image) -> Iterator[int]:
     Raises `NotFound` for an image that was removed meanwhile, `Internal` when it cannot be mounted."""
     directories = engine.images.hold(image)
     try:
-        mounts = private_mounts(os.fspath(engine.paths.exec_root), lambda target: _mount(engine, directories, target))
+        stage = os.fspath(engine.paths.exec_containers)  # must not cover mounted layers
+        mounts = private_mounts(stage, lambda target: _mount(engine, directories, target))
         try:
             root = paths.reopen(mounts.root, os.O_DIRECTORY)
         finally:
