@@ -9,7 +9,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -202,6 +204,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="regex of what to measure")
     parser.add_argument("-n", type=int, default=3, help="repetitions")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # by way of what clears up
     wherryd = Wherryd(options.disk)
     scratch = Path(tempfile.mkdtemp(prefix="wherry-bench-", dir=options.disk))
     registry = Registry(scratch, wherryd.netns)
