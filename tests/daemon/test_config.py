@@ -87,7 +87,7 @@ def test_registries(file):
         (["--registry-mirror", "foo"], 'invalid mirror: no scheme specified for "foo": must use either'),
         (["--registry-mirror", "ftp://a"], 'invalid mirror: unsupported scheme "ftp" in "ftp://a": must use either'),
         (["--registry-mirror", "https://u:p@a"], 'username/password not allowed in URI "https://u:xxxxx@a"'),
-        (["--registry-mirror", "https://a?x"], 'query or fragment at end of the URI "https://a.x"'),
+        (["--registry-mirror", "https://a?x"], 'query or fragment at end of the URI "https://a?x"'),
         (["--registry-mirror", "https://a:b"], '"https://a:b" is not a valid URI'),
         (["--insecure-registry=-a"], "Cannot begin or end with a hyphen"),
         (["--insecure-registry", "http://a"], "insecure registry http://a should not contain '://'"),

@@ -18,6 +18,7 @@ from .wire import Wire
 KNOWN = re.compile(
     r"strconv\.|ps: error|Couldn't find PID|error while looking up for|should not contain ':'|not implemented"
     r"|swarm|Invalid escape keys|not supported|is not paused|Cannot link|default link name|invalid reference"
+    r"|dial tcp|no Host in request URL|no such host"
 )
 STREAMING = ("/events", "/attach/ws", "/attach", "/session", "/grpc")
 PARAMETERS = (
@@ -117,7 +118,7 @@ def target(pattern: str, name: str, query: list[tuple[str, str]]) -> str:
 def ask(engine: Wire, method: str, path: str, body: bytes | None) -> None:
     reply = engine.quietly(method, path, body)
     assert reply.status, f"no answer to {method} {path} {body!r}: {reply.body!r}"
-    if reply.status >= 500:
+    if reply.status >= 500 and path.partition("?")[0].rpartition("/")[2] != "auth":  # any bad body is, in Docker's
         assert KNOWN.search(reply.body.decode()), f"{method} {path} {body!r}\n{reply}"
     if reply.status >= 400 and reply.headers.get("content-type") == "application/json" and method != "HEAD":
         assert reply.json()["message"].strip(), (method, path)
