@@ -66,7 +66,7 @@ async def test_a_clock_that_jumps_stops_nothing_and_hurries_nothing(lab: Lab) ->
 async def test_many_that_end_at_once_come_back_with_ever_longer_pauses(lab: Lab) -> None:
     async with lab.daemon() as d:
         await d.image()
-        refs = await asyncio.gather(*(d.create("false", RestartPolicy={"Name": "always"}) for _ in range(15)))
+        refs = await asyncio.gather(*(d.create("false", RestartPolicy={"Name": "always"}) for _ in range(8)))
         await asyncio.gather(*(d.start(ref) for ref in refs))
         await d.until(lambda: all(d.entry(ref).record.restart_count >= 3 for ref in refs))
         await asyncio.gather(*(stop.stop(d.engine, ref, timeout=0) for ref in refs))

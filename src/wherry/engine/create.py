@@ -5,7 +5,6 @@ is waited for between the check of a name and its reservation, so of many create
 """
 
 import os
-import re
 import secrets
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,8 +25,9 @@ from wherry.engine.oci import confine_without_devices
 from wherry.engine.validate import check_config, check_host_config
 from wherry.errors import InvalidArgument, NotFound
 from wherry.failpoint import hit
+from wherry.images import platforms
 from wherry.images.config_merge import merge
-from wherry.images.platforms import host_platform
+from wherry.images.oci import Platform
 from wherry.images.store import Image
 from wherry.network.endpoints import parse_mac
 from wherry.store.atomic import write_file
@@ -36,7 +36,6 @@ from wherry.store.trees import delete_tree
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
-_ARCHITECTURES = frozenset({"386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x"})
 _IP_PROBLEMS = (
     "user specified IP address is supported on user defined networks only",
     "user specified IP address is supported only when connecting to networks with user configured subnets",
@@ -165,24 +164,15 @@ async def write_meta(engine: "Engine", record: Container) -> None:
 
 def _find_image(engine: "Engine", ref: str, platform: str | None) -> Image:
     image = engine.images.resolve(ref)
-    wanted = _platform(platform) if platform else []
-    if wanted != [image.os, image.architecture, image.variant][: len(wanted)]:
-        actual = "/".join(filter(None, (image.os, image.architecture, image.variant)))
+    if not platform:
+        return image
+    wanted, actual = platforms.parse(platform), Platform(image.architecture, image.os, image.variant)
+    if actual.architecture != wanted.architecture or not platforms.runs_on(actual, wanted):
         raise NotFound(
             f"image with reference {ref} was found but its platform ({actual}) does not match the specified platform "
-            f"({'/'.join(wanted)})"
+            f"({wanted})"
         )
     return image
-
-
-def _platform(text: str) -> list[str]:
-    """The parts of "os[/arch[/variant]]" or of an architecture alone. Raises InvalidArgument."""
-    parts = text.lower().split("/")
-    if len(parts) > 3 or not all(re.fullmatch("[a-z0-9_.-]+", part) for part in parts):
-        raise InvalidArgument(f'"{text}": cannot parse platform specifier: invalid argument')
-    if len(parts) == 1:
-        parts = ["linux", *parts] if parts[0] in _ARCHITECTURES else [*parts, host_platform().architecture]
-    return parts
 
 
 def _merged(config: ContainerConfig, image: Image | None) -> ContainerConfig:

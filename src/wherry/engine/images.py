@@ -1,22 +1,19 @@
 """The image store as the API needs it: off the loop, with events, and with the containers that stand in the way."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wherry.engine.url_import import UrlImport
 from wherry.errors import InvalidArgument, NotFound
+from wherry.images import platforms
 from wherry.images.archive.pack import Sink
 from wherry.images.oci import Platform
-from wherry.images.platforms import host_platform
 from wherry.images.references import parse
 from wherry.images.store import HistoryItem, Image, ImageUser
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
-
-_ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "i386": "386", "aarch64": "arm64", "armhf": "arm"}
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -35,18 +32,13 @@ def _on_loop(progress: Progress | None) -> Progress | None:
 
 
 def parse_platform(text: str | None) -> Platform | None:
-    """ "linux/arm64/v8" as a platform of an image made here; None for none. Raises `InvalidArgument`."""
+    """ "linux/arm64/v8" as the platform of an image made here; None for none. Raises `InvalidArgument`."""
     if not text:
         return None
-    parts = text.lower().split("/")
-    if len(parts) > 3 or not all(re.fullmatch("[a-z0-9_.-]+", part) for part in parts):
-        raise InvalidArgument(f'"{text}": cannot parse platform specifier: invalid argument')
-    if len(parts) == 1:
-        parts = [parts[0], host_platform().architecture] if parts[0] == "linux" else ["linux", parts[0]]
-    if parts[0] != "linux":
+    found = platforms.parse(text)
+    if found.os != "linux":
         raise InvalidArgument("operating system is not supported")
-    architecture = _ARCHITECTURES.get(parts[1], parts[1])
-    return Platform(architecture, parts[0], parts[2] if len(parts) > 2 else "")
+    return found
 
 
 async def list_images(
