@@ -248,6 +248,16 @@ def test_cpuset_is_usable_without_being_asked_for(cgroup, need, spawn):
     assert finish(spawn(lambda: len(os.sched_getaffinity(0)))) == len(os.sched_getaffinity(0))
 
 
+def test_cpuset_below_a_parent_that_another_is_making(cgroup, need, spawn, legacy, hierarchies):
+    """Whoever makes a parent fills it after it is there to be seen."""
+    need("cpuset")
+    if not legacy:
+        pytest.skip("a v2 cpuset is never empty")
+    os.mkdir(os.path.dirname(hierarchies.v1["cpuset"] + cgroup.path))
+    cgroup.create({})
+    assert finish(spawn(lambda: len(os.sched_getaffinity(0)))) == len(os.sched_getaffinity(0))
+
+
 def test_block_io_throttle(cgroup, need, legacy):
     need("blkio" if legacy else "io")
     disk = _disk()

@@ -334,11 +334,15 @@ _THROTTLES = (
 
 
 def _inherit_cpuset(directory: str) -> None:
-    """A cpuset without cpus and mems takes no process: copy the parent's where clone_children did not."""
+    """A cpuset without cpus and mems takes no process: copy the parent's where clone_children did not. Whoever made the
+    parent may not have come to that yet."""
     parent = os.path.dirname(directory)
     for name in ("cpuset.mems", "cpuset.cpus"):
-        if not cgroupfs.read_text(f"{directory}/{name}").strip():
-            cgroupfs.write(directory, name, cgroupfs.read_text(f"{parent}/{name}").strip())
+        if cgroupfs.read_text(f"{directory}/{name}").strip():
+            continue
+        if not cgroupfs.read_text(f"{parent}/{name}").strip():
+            _inherit_cpuset(parent)
+        cgroupfs.write(directory, name, cgroupfs.read_text(f"{parent}/{name}").strip())
 
 
 def _write_memory(directory: str, name: str, value: int) -> None:
