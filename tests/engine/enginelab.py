@@ -11,7 +11,6 @@ import inspect
 import io
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -34,6 +33,7 @@ from wherry.engine.reconcile import reconcile
 from wherry.http.stdcopy import Deframer
 from wherry.linux import cgroupfs, rtnetlink
 from wherry.linux.syscalls import NR, syscall
+from wherry.store.trees import delete_tree
 
 _NEWNS, _NEWNET, _NEWPID = 0x20000, 0x40000000, 0x20000000
 _MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
@@ -263,7 +263,7 @@ def scenario(test: Scenario) -> Callable[..., None]:
             report = _in_namespaces(lambda: _run(test(Lab(root), *args, **kwargs)), lambda: _thaw(root.name))
         finally:
             _remove_cgroups(root.name)
-            shutil.rmtree(root, ignore_errors=True)
+            delete_tree(root)
         assert not report, report
 
     # pytest looks for fixtures in the signature of what is wrapped: the lab is none.

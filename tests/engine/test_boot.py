@@ -105,11 +105,12 @@ async def test_policies_decide_what_starts_again_and_each_starts_once(
             d.entry(name).backoff_s = 3600
             table.end(name, 1)
             await d.until(lambda name=name: d.entry(name).status in ("restarting", "exited"))
-        pids = await power_off(d)
-        ending = {name: d.entry(name).record.state.pid for name in (*table.of("exited-0"), *table.of("exited-1"))}
+        pids, paths = await power_off(d), d.engine.paths
+        ending = {name: d.entry(name).record for name in (*table.of("exited-0"), *table.of("exited-1"))}
     for name in ending:
         table.end(name, int(name[-1]))
-    await until(lambda: not any(alive(pid) for pid in ending.values()))
+    for record in ending.values():
+        await until(lambda record=record: not alive(record.state.pid) and paths.exit_record(record.id).exists())
     reboot(lab, pids, monkeypatch)
     before = {name: table.runs(name) for name in table.names}
     async with lab.daemon() as d:

@@ -116,7 +116,7 @@ async def test_what_is_not_filled(lab: Lab) -> None:
 
 @scenario
 async def test_an_image_whose_directories_nobody_can_copy(lab: Lab) -> None:
-    async with lab.daemon() as d:
+    async with lab.daemon(storage_opts=["overlay2.layers=tree"]) as d:
         await d.image()
         script = "mkdir /deep; cd /deep; i=0; while [ $i -lt 1500 ]; do mkdir d; cd -P d; i=$((i+1)); done"
         ref = await d.run("sh", "-c", f"alias mkdir='busybox mkdir'; {script}")

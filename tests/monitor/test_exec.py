@@ -47,12 +47,13 @@ def test_many_at_once_each_with_its_own_streams(play):
         request = lab.request("sleep", "1000")
         monitor, events = await lab.run(request)
         files = f"/proc/{monitor.monitor_pid}/fd"
+        await one(lab, monitor, events, request, 99)  # which wakes it
         await monitor.status()
         before = len(os.listdir(files))
         for batch in range(5):
             await asyncio.gather(*(one(lab, monitor, events, request, batch * 10 + n) for n in range(10)))
         assert (await monitor.status())["execs"] == []
-        await until(lambda: len(os.listdir(files)) == before)
+        await until(lambda: len(os.listdir(files)) <= before)
 
     play(scenario)
 
