@@ -28,6 +28,8 @@ from wherry.errors import Conflict, Internal, InvalidArgument, NotModified
 
 S = 1_000_000_000
 
+ROOTS = ("/var/lib/wherry", "/run/wherry")
+
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
@@ -112,7 +114,7 @@ def test_wire_round_trip_is_dockers_null_and_empty() -> None:
 
 
 def test_binds() -> None:
-    point = parse_bind("/tmp//x/:/y/../z:ro,rslave", "/var/lib/wherry")
+    point = parse_bind("/tmp//x/:/y/../z:ro,rslave", ROOTS)
     assert (point.Type, point.Source, point.Destination, point.RW, point.Propagation) == (
         "bind",
         "/tmp/x",
@@ -120,8 +122,10 @@ def test_binds() -> None:
         False,
         "rslave",
     )
-    assert parse_bind("/:/host", "/var/lib/wherry").Propagation == "rslave"
-    volume = parse_bind("data:/d", "/var/lib/wherry")
+    assert parse_bind("/:/host", ROOTS).Propagation == "rslave"
+    assert parse_bind("/run:/run", ROOTS).Propagation == parse_bind("/var/lib/wherry:/x", ROOTS).Propagation == "rslave"
+    assert parse_bind("/run/wher:/run", ROOTS).Propagation == "rprivate"
+    volume = parse_bind("data:/d", ROOTS)
     assert (volume.Type, volume.Name, volume.Mode, volume.Driver) == ("volume", "data", "z", "local")
 
 
@@ -141,7 +145,7 @@ def test_binds() -> None:
 )
 def test_bad_binds(spec: str, kind: type[Exception], text: str) -> None:
     with pytest.raises(kind, match=re.escape(text)):
-        parse_bind(spec, "/var/lib/wherry")
+        parse_bind(spec, ROOTS)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +167,7 @@ def test_bad_binds(spec: str, kind: type[Exception], text: str) -> None:
 )
 def test_bad_mounts(mount: dict[str, object], text: str) -> None:
     with pytest.raises(InvalidArgument, match=re.escape(text)):
-        parse_mount(from_wire(Mount, mount), "/var/lib/wherry")
+        parse_mount(from_wire(Mount, mount), ROOTS)
 
 
 def test_modes_take_one_word_of_each_kind() -> None:

@@ -324,6 +324,12 @@ def test_too_much_to_keep_in_memory(tmp_path, monkeypatch):
         index(archive(*(file(b"f%d" % n) for n in range(100))), tmp_path / "erofs")
 
 
+def test_more_attributes_than_an_inode_has_room_for(tmp_path):
+    xattrs = [xattr(b"user.%05d" % n, b"v" * 16) for n in range(9500)]
+    with pytest.raises(Unsuitable, match="extended attributes"):
+        index(pax(b"f", xattrs) + archive(file(b"f", b"x")), tmp_path / "erofs")
+
+
 def test_too_many_steps(tmp_path, monkeypatch):
     """Links to links cost time that the size of an archive does not show."""
     monkeypatch.setattr("wherry.images.erofs.tree._STEPS_MAX", 2_000)

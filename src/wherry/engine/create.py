@@ -91,7 +91,8 @@ async def _create(
     linked = links.resolve(engine, host)
     container_id = secrets.token_hex(32)
     _fill_defaults(engine, config, host, container_id)
-    points = mounts.plan(config, host, engine.containers, str(engine.paths.data_root))
+    roots = (str(engine.paths.data_root), str(engine.paths.exec_root))
+    points = mounts.plan(config, host, engine.containers, roots)
     words = [*(config.Entrypoint or []), *(config.Cmd or [])]
     name = engine.containers.reserve_name(name or names.generate(engine.containers.name_taken), container_id)
     host.Links = links.show(engine, name, linked)

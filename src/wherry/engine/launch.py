@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wherry.engine import attach, health, links, runtimes, sandbox, specs, storage, volume_mounts
 from wherry.engine.containers import Entry
@@ -119,7 +119,7 @@ async def _launch_joined(
     sandbox.name_files(engine, record, joins)
     hit("engine.start.before_network")
     undo.append(lambda: engine.run_blocking(sandbox.remove_bundle, engine, record.id))
-    directories = asyncio.ensure_future(engine.run_blocking(sandbox.prepare_directories, engine, record))
+    directories = asyncio.ensure_future(engine.run_blocking(_prepare, engine, record))
     undo.append(lambda: engine.run_blocking(engine.network.detach, record.id))
     network = asyncio.ensure_future(engine.run_blocking(sandbox.attach_network, engine, record, joins))
     try:
@@ -133,7 +133,7 @@ async def _launch_joined(
         if isinstance(result, BaseException):
             raise result
     hit("engine.start.after_network")
-    endpoint = results[1]
+    root_mounts, endpoint = cast(list[dict[str, Any]], results[0]), results[1]
     sandbox.publish_mounts(engine, record)
     if isinstance(endpoint, Endpoint):
         sandbox.apply_endpoint(record, endpoint)
@@ -142,7 +142,7 @@ async def _launch_joined(
     # What another runtime makes does not end with whoever called it; a spawner that dies leaves the cgroup.
     undo.append(lambda: engine.run_blocking(sandbox.kill_leftovers, engine, record.id))
     undo.append(lambda: _take_back(engine, entry))
-    await _spawn(engine, entry, held, config, seccomp, runtime)
+    await _spawn(engine, entry, held, spawn_request(engine, record, config, seccomp, runtime, root_mounts))
     if owners := links.owners(engine, record):
         await engine.run_blocking(links.follow, engine, record, owners)
 
@@ -166,17 +166,15 @@ async def _take_back(engine: "Engine", entry: Entry) -> None:
     await monitor.close()
 
 
-async def _spawn(
-    engine: "Engine",
-    entry: Entry,
-    held: HeldJoins,
-    config: dict[str, Any],
-    seccomp: bytes | None,
-    runtime: list[str] | None,
-) -> None:
+def _prepare(engine: "Engine", record: Container) -> list[dict[str, Any]]:
+    """Directories and, mounted if they must be, layers; what is mounted as the container's root."""
+    sandbox.prepare_directories(engine, record)
+    return storage.root_mounts(engine, record)
+
+
+async def _spawn(engine: "Engine", entry: Entry, held: HeldJoins, request: dict[str, Any]) -> None:
     record = entry.record
     hit("engine.start.before_spawn")
-    request = spawn_request(engine, record, config, seccomp, runtime)
     waiting = attach.take_pending(entry)
     try:
         monitor = await engine.spawner.create(request, [p.attachment for p in waiting], engine.watch(entry))
@@ -186,7 +184,7 @@ async def _spawn(
     finally:
         for pending in waiting:
             pending.close()
-    entry.monitor, entry.process = monitor, config["process"]
+    entry.monitor, entry.process = monitor, request["config"]["process"]
     for warning in monitor.warnings:
         log.warning("container %s: %s", record.id, warning)
     record.log_path = request["log"].get("path", "")
@@ -205,7 +203,8 @@ def spawn_request(
     record: Container,
     config: dict[str, Any],
     seccomp: bytes | None,
-    runtime: list[str] | None = None,
+    runtime: list[str] | None,
+    root_mounts: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """What the spawner must know to run `record` (runtime.client.Spawner.create)."""
     paths, host = engine.paths, record.host_config
@@ -215,7 +214,7 @@ def spawn_request(
         "bundle": str(paths.bundle(record.id)),
         "config": config,
         "runtime": runtime,
-        "rootfs_mounts": storage.root_mounts(engine, record),
+        "rootfs_mounts": root_mounts,
         "seccomp_filter": base64.b64encode(seccomp).decode("ascii") if seccomp else None,
         "stdio": {
             "tty": record.config.Tty,

@@ -61,7 +61,7 @@ def parse_mode(mode: str) -> Mode:
     return Mode(rw, propagation, nocopy)
 
 
-def parse_bind(spec: str, data_root: str) -> MountPoint:
+def parse_bind(spec: str, roots: tuple[str, ...]) -> MountPoint:
     """One `-v` value. A source that is an absolute path is a bind, any other a volume's name; none: anonymous."""
     fields = spec.split(":")
     if len(fields) > 3 or not all(fields[:2]) or (len(fields) == 3 and "/" in fields[2]):
@@ -88,7 +88,7 @@ def parse_bind(spec: str, data_root: str) -> MountPoint:
             Destination=clean(destination),
             Mode=mode_text,
             RW=mode.rw,
-            Propagation=mode.propagation or _default_propagation(source, data_root),
+            Propagation=mode.propagation or _default_propagation(source, roots),
         )
     if source:
         check_name(source, "local")
@@ -97,9 +97,9 @@ def parse_bind(spec: str, data_root: str) -> MountPoint:
     )
 
 
-def _default_propagation(source: str, data_root: str) -> str:
-    """A bind that contains the engine's own tree must not pin its mounts: rslave, as Docker does."""
-    inside = data_root == source or data_root.startswith(source.rstrip("/") + "/")
+def _default_propagation(source: str, roots: tuple[str, ...]) -> str:
+    """A bind that contains one of the engine's own roots must not pin the mounts there: rslave, as Docker does."""
+    inside = any(f"{root}/".startswith(source.rstrip("/") + "/") for root in roots)
     return "rslave" if inside else "rprivate"
 
 
@@ -112,7 +112,7 @@ def _check_destination(path: str) -> None:
         raise InvalidArgument("invalid specification: destination can't be '/'")
 
 
-def parse_mount(mount: Mount, data_root: str) -> MountPoint:
+def parse_mount(mount: Mount, roots: tuple[str, ...]) -> MountPoint:
     """One `--mount`; raises Docker's `invalid mount config for type ...`."""
     for kind, name in _OPTION_FIELDS.items():
         if getattr(mount, name) is not None and kind != mount.Type and mount.Type in _OPTION_FIELDS:
@@ -125,7 +125,7 @@ def parse_mount(mount: Mount, data_root: str) -> MountPoint:
         if parser is None:
             raise InvalidArgument("mount type unknown")
         _check_destination(mount.Target)
-        point = parser(mount, data_root)
+        point = parser(mount, roots)
     except InvalidArgument as error:
         raise InvalidArgument(f"{prefix}{error}") from None
     if point.Name:
@@ -136,7 +136,7 @@ def parse_mount(mount: Mount, data_root: str) -> MountPoint:
     return point
 
 
-def _parse_bind_mount(mount: Mount, data_root: str) -> MountPoint:
+def _parse_bind_mount(mount: Mount, roots: tuple[str, ...]) -> MountPoint:
     if not mount.Source:
         raise InvalidArgument("field Source must not be empty")
     if not mount.Source.startswith("/"):
@@ -148,10 +148,10 @@ def _parse_bind_mount(mount: Mount, data_root: str) -> MountPoint:
     source = clean(mount.Source)
     if not (options and options.CreateMountpoint) and not os.path.lexists(source):
         raise InvalidArgument(f"bind source path does not exist: {source}")
-    return MountPoint(Type="bind", Source=source, Propagation=propagation or _default_propagation(source, data_root))
+    return MountPoint(Type="bind", Source=source, Propagation=propagation or _default_propagation(source, roots))
 
 
-def _parse_volume_mount(mount: Mount, data_root: str) -> MountPoint:
+def _parse_volume_mount(mount: Mount, roots: tuple[str, ...]) -> MountPoint:
     options = mount.VolumeOptions
     if options and options.Subpath and not _is_local(options.Subpath):
         raise InvalidArgument("subpath must be a relative path within the volume")
@@ -200,21 +200,23 @@ def open_source(point: MountPoint) -> int:
         os.close(source)
 
 
-def _parse_tmpfs_mount(mount: Mount, data_root: str) -> MountPoint:
+def _parse_tmpfs_mount(mount: Mount, roots: tuple[str, ...]) -> MountPoint:
     if mount.Source:
         raise InvalidArgument("field Source must not be specified")
     return MountPoint(Type="tmpfs")
 
 
-def plan(config: ContainerConfig, host: HostConfig, containers: ContainerStore, data_root: str) -> list[MountPoint]:
+def plan(
+    config: ContainerConfig, host: HostConfig, containers: ContainerStore, roots: tuple[str, ...]
+) -> list[MountPoint]:
     """All mount points of a new container, nothing made yet. Volumes without a name get one in `realise`."""
     points: dict[str, MountPoint] = {}
     for spec in host.VolumesFrom or []:
         for point in _from_container(spec, containers):
             points[point.Destination] = point
     explicit: set[str] = set()
-    binds = [parse_bind(spec, data_root) for spec in host.Binds or []]
-    for point in binds + [parse_mount(mount, data_root) for mount in host.Mounts or []]:
+    binds = [parse_bind(spec, roots) for spec in host.Binds or []]
+    for point in binds + [parse_mount(mount, roots) for mount in host.Mounts or []]:
         if point.Destination in explicit:
             raise InvalidArgument(f"Duplicate mount point: {point.Destination}")
         if point.Type == "volume" and host.VolumeDriver:

@@ -105,7 +105,11 @@ def _make_directories(root_fd: int, parts: list[str], mode: int) -> int:
     for _ in range(_MAX_LINKS):
         fd, depth = _deepest(root_fd, parts)
         while depth < len(parts):
-            link = _mkdir_at(fd, parts[depth], mode)
+            try:
+                link = _mkdir_at(fd, parts[depth], mode)
+            except BaseException:
+                os.close(fd)
+                raise
             if link is not None:
                 os.close(fd)
                 parts = _follow(parts[:depth], link, parts[depth + 1 :])

@@ -24,21 +24,30 @@ def image_root(engine: "Engine", image: Image) -> Iterator[int]:
     Raises `NotFound` for an image that was removed meanwhile, `Internal` when it cannot be mounted."""
     directories = engine.images.hold(image)
     try:
-        stage = os.fspath(engine.paths.exec_containers)  # must not cover mounted layers
-        mounts = private_mounts(stage, lambda target: _mount(engine, directories, target))
-        try:
-            root = paths.reopen(mounts.root, os.O_DIRECTORY)
-        finally:
-            os.close(mounts.root)
+        root, namespace = _open(engine, image, directories)
         try:
             yield root
         finally:
             os.close(root)
-            os.close(mounts.namespace)
-    except OSError as error:
-        raise Internal(f"cannot read the file system of image {image.id}: {error}") from error
+            os.close(namespace)
     finally:
         engine.images.let_go(directories)
+
+
+def _open(engine: "Engine", image: Image, directories: list[str]) -> tuple[int, int]:
+    """Descriptors of the root and of what keeps it mounted."""
+    stage = os.fspath(engine.paths.exec_containers)  # must not cover mounted layers
+    try:
+        mounts = private_mounts(stage, lambda target: _mount(engine, directories, target))
+        try:
+            return paths.reopen(mounts.root, os.O_DIRECTORY), mounts.namespace
+        except OSError:
+            os.close(mounts.namespace)
+            raise
+        finally:
+            os.close(mounts.root)
+    except OSError as error:
+        raise Internal(f"cannot read the file system of image {image.id}: {error}") from error
 
 
 def _mount(engine: "Engine", directories: list[str], target: int) -> int:

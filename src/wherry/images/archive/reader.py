@@ -248,16 +248,18 @@ class TarReader:
 
     def _sparse_map_in_content(self) -> Extents:
         """Format 1.0: the content begins with decimal lines (their count first), padded to a block."""
-        text = b""
-        wanted = 1
-        while text.count(b"\n") < wanted:
+        text = bytearray()
+        lines, wanted = 0, 1
+        while lines < wanted:
             if self._left < BLOCK or not self._need(BLOCK) or len(text) > EXTENSION_MAX:
                 raise headers.invalid("bad sparse map")
-            text += self._take_block()
+            block = self._take_block()
             self._left -= BLOCK
-            if wanted == 1 and b"\n" in text:
-                wanted += 2 * headers.decimal(text.partition(b"\n")[0])
-        return _pairs([headers.decimal(line) for line in text.split(b"\n")[1:wanted]])
+            text += block
+            first, lines = lines == 0, lines + block.count(b"\n")
+            if first and lines:
+                wanted += 2 * headers.decimal(bytes(text.partition(b"\n")[0]))
+        return _pairs([headers.decimal(line) for line in bytes(text).split(b"\n")[1:wanted]])
 
     # the buffer
 

@@ -71,11 +71,10 @@ class TreeBuilder:
             self._replace(parent, name)
         self._size += entry.size
         block = format.TAR_BLOCK + offset // format.BLOCK
+        self._claim(offset + (entry.size if entry.extents is None else 0))
         number = self._add(stat.S_IFREG, entry, entry.size, block if entry.size else 0)
         if entry.extents is not None:
             self._map_sparse(number, entry, block)
-        elif entry.size:
-            self._claim(offset + entry.size)
         self.tree.enter(parent, name, number)
 
     def _make_directory(self, parent: int, name: bytes, entry: Entry) -> None:
@@ -141,6 +140,8 @@ class TreeBuilder:
     def _set_xattrs(self, number: int, entry: Entry, mode: int) -> None:
         xattrs = accepted(entry.xattrs, mode) if entry.xattrs else []
         if xattrs:
+            if len(format.xattr_body(xattrs)) > format.XATTRS_MAX:
+                raise Unsuitable(f"{show(entry.name)} has too many extended attributes")
             self.tree.spend(sum(200 + len(name) + len(value) for _, name, value in xattrs))
             self.tree.xattrs[number] = xattrs
 

@@ -45,6 +45,9 @@ _DATA = struct.Struct("<QI")
 _ENTRY = struct.Struct("<QHBB")
 _NS = 10**9
 
+XATTRS_MAX = 12 + 4 * 0xFFFE
+"""Bytes that the extended attributes of one inode may take."""
+
 
 def inode(
     number: int, mode: int, owner: tuple[int, int], mtime_ns: int, size: int = 0, data: int = 0, links: int = 1

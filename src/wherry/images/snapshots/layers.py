@@ -127,8 +127,8 @@ class LayerStore:
     def remove(self, diff_id: str) -> None:
         """Take away a layer that nothing names any more, at once; idempotent. Its space comes back by `purge`."""
         name = _name(diff_id)
-        self._mounted.release(name)
         self._give_up(self._paths.layer(name))
+        self._mounted.release(name)  # only now can nobody mount it again
 
     def mounted(self) -> set[str]:
         """The names of the layers that are mounted, or were meant to be."""
