@@ -43,6 +43,8 @@ def test_any_challenge_is_survived(header: str) -> None:
 def test_challenges_take_no_time() -> None:
     for evil in ("a=" * 4000, "," * 8000, 'a="' + "\\" * 8000, " " * 8000, "a " * 4000, "Basic " + "a=b," * 2000):
         challenges.parse([evil])
+    challenges.parse(["Basic a=" + "b" * 8000 + " x"] * 1000)
+    assert len(challenges.parse(["Basic"] * 1000)) == 16
 
 
 @pytest.mark.parametrize(
