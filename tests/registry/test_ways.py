@@ -328,6 +328,16 @@ def test_who_is_let_off_for_its_address_is_spoken_to_there(monkeypatch: pytest.M
 
 
 @isolated
+def test_who_is_let_off_for_its_address_is_not_looked_up_by_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    names(monkeypatch, loop_example="127.0.0.1")
+    with ProxyServer() as proxy, PythonRegistry() as registry:
+        client, image = configured(proxy=ProxyConfig(proxy.url, proxy.url)), holding(registry)
+        with client.repository(f"loop.example:{registry.port}", NAME) as repository:
+            check_pull(repository, image)
+        assert not proxy.heads
+
+
+@isolated
 def test_a_registry_that_learns_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     client, port = configured(), free_port()
     with PythonRegistry(port=port) as registry, client.repository(registry.address, NAME) as repository:

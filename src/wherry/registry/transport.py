@@ -346,7 +346,8 @@ class Transport:
 
     def _target(self, request: Request) -> Target:
         host = request.host
-        proxy = proxies.proxy_for(self._config.proxy, host.scheme, host.host, host.port)
+        through = not host.addresses  # a proxy would look the name up itself
+        proxy = proxies.proxy_for(self._config.proxy, host.scheme, host.host, host.port) if through else None
         context = self._contexts.get(host.tls) if host.scheme == "https" else None
         return Target(host.host, host.port, context, proxy, host.addresses)
 
