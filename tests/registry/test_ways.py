@@ -328,6 +328,19 @@ def test_who_is_let_off_for_its_address_is_spoken_to_there(monkeypatch: pytest.M
 
 
 @isolated
+def test_who_is_let_off_for_its_address_gives_tokens_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = ["127.0.0.1", *[other_address()] * 3]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [(2, 1, 6, "", (answers.pop(0), 0))])
+    tls = server_tls(trustme.CA().issue_cert("else.example"))
+    with PythonRegistry(tls=tls) as registry, PythonRegistry(tls=tls) as tokens:
+        tokens.rule("GET /token")(lambda exchange: exchange.json(200, {"token": "t"}))
+        registry.challenge = f'Bearer realm="https://rebind.example:{tokens.port}/token"'
+        image = holding(registry)
+        with configured(attempts=1).repository(f"rebind.example:{registry.port}", NAME, ME) as repository:
+            check_pull(repository, image)
+
+
+@isolated
 def test_who_is_let_off_for_its_address_is_not_looked_up_by_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch, loop_example="127.0.0.1")
     with ProxyServer() as proxy, PythonRegistry() as registry:

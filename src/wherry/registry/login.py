@@ -30,7 +30,7 @@ def login(endpoint: Endpoint, credentials: Credentials, transport: Transport) ->
     it does not accept them, `RegistryError` when it cannot tell."""
     failure: RegistryError | None = None
     for host in endpoint.hosts:
-        authorizer = Authorizer(credentials, host.tls, insecure=endpoint.insecure, offline=True)
+        authorizer = Authorizer(credentials, host, insecure=endpoint.insecure, offline=True)
         try:
             return _try(endpoint, host, authorizer, transport)
         except RegistryError as error:

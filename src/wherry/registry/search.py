@@ -36,7 +36,7 @@ def search(
 def _ask(host: Host, target: str, credentials: Credentials | None, transport: Transport) -> list[dict[str, Any]]:
     headers = {"X-Docker-Token": "true"}
     if credentials and credentials.username and credentials.password:
-        headers["Authorization"] = Authorizer(credentials).basic()
+        headers["Authorization"] = Authorizer(credentials, host).basic()
     with transport.send(Request("GET", host, target, headers)) as response:
         if response.status != 200:
             raise RegistryError(f"Unexpected status code {response.status}", status=response.status)
