@@ -550,7 +550,7 @@ def test_a_bad_certificate_is_not_a_reason_for_plain_text() -> None:
 
 
 @isolated
-def test_a_token_realm_without_tls_gets_no_credentials(tmp_path: Path) -> None:
+def test_a_token_realm_without_tls_is_not_asked(tmp_path: Path) -> None:
     address, authority = other_address(), trustme.CA()
     tls = server_tls(authority.issue_cert(address))
     with PythonRegistry(address=address, tls=tls) as registry, PythonRegistry() as tokens:
@@ -563,6 +563,9 @@ def test_a_token_realm_without_tls_gets_no_credentials(tmp_path: Path) -> None:
             repository.resolve("latest")
         with telling(RegistryError, refused):
             client.login(registry.address, ME)
+        refused = f"…refusing to ask for a token at {tokens.url}/token over plain HTTP"
+        with client.repository(registry.address, NAME) as repository, telling(RegistryError, refused):
+            repository.resolve("latest")
         assert not tokens.requests
 
 

@@ -106,8 +106,9 @@ class Authorizer:
         except RegistryError:
             raise RegistryError(f"invalid token auth challenge realm: {realm[:200]!r}") from None
         host, target = named_by(self._registry, parts), target_of(parts)
-        if self._credentials != ANONYMOUS and host.scheme == "http" and not self._insecure:
-            raise RegistryError(f"refusing to send credentials to {realm[:200]} over plain HTTP")
+        if host.scheme == "http" and not self._insecure:
+            what = "ask for a token at" if self._credentials == ANONYMOUS else "send credentials to"
+            raise RegistryError(f"refusing to {what} {realm[:200]} over plain HTTP")
         if self._credentials.identity_token:
             request = self._oauth(host, target, service, scopes)
         else:
