@@ -302,6 +302,20 @@ def test_a_wrong_digest_header(digest: str, text: str) -> None:
 
 
 @isolated
+def test_a_length_that_is_no_number() -> None:
+    with PythonRegistry() as registry, configured(attempts=1).repository(registry.address, NAME) as repository:
+        image = holding(registry)
+        headers = {"Content-Length": "\N{SUPERSCRIPT TWO}", "Connection": "close"}
+
+        @registry.rule("GET .*/manifests/.*")
+        def answer(exchange: Exchange) -> None:
+            exchange.reply(200, image.manifest, {**headers, "Content-Type": image.media_type})
+            exchange.hang_up()
+
+        assert repository.manifest("latest").data == image.manifest
+
+
+@isolated
 def test_head_lies_about_a_digest() -> None:
     with PythonRegistry() as registry, configured().repository(registry.address, NAME) as repository:
         image = holding(registry)

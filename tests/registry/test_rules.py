@@ -75,6 +75,7 @@ def test_challenges_take_no_time() -> None:
         ("[fd00::1]:443", "fd00::1", 443, False),
         ("fd00::1", "fd00::1", 443, False),
         ("nonsense/8", "registry.example", 443, True),
+        ("registry.example:²,[fd00::1]:²", "registry.example", 443, True),
     ],
 )
 def test_no_proxy(no_proxy: str, host: str, port: int, proxied: bool) -> None:
@@ -129,6 +130,7 @@ def test_retry_after() -> None:
     assert retry_after("Thu, 01 Jan 2015 00:00:00 GMT") == 0
     assert retry_after("soon") is None
     assert retry_after("") is None
+    assert retry_after("²") is None
     assert retry_after("9" * 5000) is not None
 
 

@@ -443,6 +443,12 @@ def test_search() -> None:
         assert client.search(registry.address, "my app", 0, ME) == results
         assert registry.requests[-1].query == {"n": ["25"], "q": ["my app"]}
         assert registry.requests[-1].headers["authorization"].startswith("Basic ")
+        odd: list[object] = [{"results": 5}, {"results": [5]}, 5]
+        registry.rules.clear()
+        registry.rule("GET /v1/search", times=3)(lambda exchange: exchange.json(200, odd.pop()))
+        while odd:
+            with telling(RegistryError, "error decoding registry search results: they are no list of objects"):
+                client.search(registry.address, "app", 10, None)
         registry.rules.clear()
         with telling(RegistryError, "Unexpected status code 404"):
             client.search(registry.address, "app", 10, None)

@@ -15,7 +15,17 @@ import msgspec
 from wherry.registry.challenges import Challenge, find, parse
 from wherry.registry.credentials import ANONYMOUS, Credentials
 from wherry.registry.errors import RegistryError, of_reply
-from wherry.registry.transport import BytesBody, Host, Request, Response, Transport, named_by, split_url, target_of
+from wherry.registry.transport import (
+    BytesBody,
+    Host,
+    Request,
+    Response,
+    Transport,
+    is_number,
+    named_by,
+    split_url,
+    target_of,
+)
 
 _TOKEN_REPLY_MAX = 1 << 20
 _SHORTEST_LIFE_S = 60.0
@@ -190,7 +200,7 @@ def error_of(response: Response) -> RegistryError:
 
 def retry_after(value: str) -> float | None:
     """Seconds that `Retry-After` asks for, as a number or a date."""
-    if value.strip().isdigit():
+    if is_number(value.strip()):
         return float(value.strip()[:9])
     try:
         moment = parsedate_to_datetime(value)

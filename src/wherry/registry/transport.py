@@ -238,7 +238,12 @@ class Response:
 def _length(raw: http.client.HTTPResponse) -> int | None:
     """The length that a reply announces, to HEAD too; None when it does not."""
     value = raw.headers.get("Content-Length", "")
-    return int(value) if value.isdigit() and len(value) < 20 and not raw.chunked else None
+    return int(value) if is_number(value) and len(value) < 20 and not raw.chunked else None
+
+
+def is_number(value: str) -> bool:
+    """Whether a header's value is a number as HTTP has them: `isdigit` takes superscripts."""
+    return value.isascii() and value.isdecimal()
 
 
 class Transport:
