@@ -119,7 +119,7 @@ def test_servers_to_log_in_to(server: str, domain: str) -> None:
     assert domain_of(server) == domain
 
 
-@pytest.mark.parametrize("server", ["a:b", "http://[x", "a:99999"])
+@pytest.mark.parametrize("server", ["a:b", "http://[x", "a:99999", "https:///a", "/a", "?a", "me@"])
 def test_servers_that_are_none(server: str) -> None:
     with pytest.raises(InvalidArgument, match="unable to parse server address"):
         domain_of(server)

@@ -22,6 +22,8 @@ def domain_of(server: str) -> str:
     except ValueError as error:
         raise InvalidArgument(f"unable to parse server address: {error}") from None
     host = host.rpartition("@")[2]
+    if server and not host:
+        raise InvalidArgument(f"unable to parse server address: {server!r} names no host")
     return DOCKER_IO if host in _DOCKER_NAMES else host
 
 
