@@ -427,6 +427,21 @@ def test_loopback_is_never_proxied() -> None:
         assert not proxy.heads
 
 
+# -- logging in
+
+
+@isolated
+@pytest.mark.parametrize("answers", [401, 403, 503])
+def test_a_login_refused_over_tls_is_not_tried_without(answers: int) -> None:
+    tls = server_tls(trustme.CA().issue_cert("else.example"))
+    with PythonRegistry(tls=tls) as registry:
+        registry.challenge = 'Basic realm="x"'
+        registry.rule(".*")(lambda x: x.reply(answers) if "authorization" in x.seen.headers else False)
+        with telling(RegistryError, f"login attempt to https://…/v2/ failed with status: {answers}…"):
+            configured().login(registry.address, ME)
+        assert registry.connections == 1
+
+
 # -- searching
 
 
