@@ -196,6 +196,18 @@ def test_a_blob_that_is_shorter_than_said(tmp_path: Path) -> None:
 
 
 @isolated
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_a_file_is_sent_by_the_kernel(buffering: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opener(tmp_path / "blob", BLOB)
+    monkeypatch.setattr("wherry.registry.upload._send_read", None)
+    with PythonRegistry() as registry, configured().repository(registry.address, NAME) as repository:
+        Uploads(registry)
+        opened = partial(open, tmp_path / "blob", "rb", buffering)
+        repository.upload_blob(digest_of(BLOB), len(BLOB), opened, lambda count: None)
+        assert registry.store.blobs[digest_of(BLOB)] == BLOB
+
+
+@isolated
 def test_a_blob_that_is_no_file_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "blob.gz").write_bytes(gzip.compress(BLOB))
     opened = partial(gzip.open, tmp_path / "blob.gz")

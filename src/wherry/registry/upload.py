@@ -72,7 +72,8 @@ class Piece:
 
 def _is_regular(file: BinaryIO) -> bool:
     """Whether its bytes are those of a file, for sendfile: a GzipFile has a descriptor, too."""
-    if not isinstance(file, io.BufferedReader) or not isinstance(file.raw, io.FileIO):
+    raw = file.raw if isinstance(file, io.BufferedReader) else file
+    if not isinstance(raw, io.FileIO):
         return False
     return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
 
