@@ -73,3 +73,17 @@ def test_a_registry_may_say_anything(media_type, wherry, monkeypatch, tmp_path):
                 assert code == 0 or err.count("\n") <= 3, err
                 assert "\x1b" not in out + err
                 assert not (tmp_path / "manifests").exists()
+
+
+@pytest.mark.parametrize("digest", [None, 7, "latest", "../../x"])
+@pytest.mark.parametrize("command", [COMMANDS[1], COMMANDS[-1]])
+def test_an_entry_without_a_digest_is_not_asked_for(command, digest, wherry, monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    index = {"manifests": [{"digest": digest, "platform": {"os": "linux", "architecture": "amd64"}}]}
+    with PythonRegistry() as registry:
+        registry.store.put_manifest("x", "list", json.dumps(index).encode(), LISTS[0])
+        registry.store.put_manifest("x", str(digest), b"{}", IMAGES[0])
+        _, err, code = wherry(*command, f"{registry.address}/x:list")
+        assert "an entry of this manifest list: invalid checksum digest format" in err
+        assert code == 1
+        assert all(seen.path.endswith(("/v2/", "/list")) for seen in registry.requests)

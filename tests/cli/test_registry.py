@@ -288,3 +288,33 @@ def test_a_password_that_is_not_given_after_all_leaves_the_terminal_echoing(plac
     assert termios.tcgetattr(inner) == before
     os.close(outer)
     os.close(inner)
+
+
+WRONG = "json: cannot unmarshal {} into Go struct field configEnv.auths{}"
+OF_AUTHS = " of type map[string]configfile.configEnvAuth"
+ODD_VARIABLES = [
+    ('{"auths": {"x": null}}', "DOCKER_AUTH_CONFIG environment variable is missing key `auth` for x"),
+    ('{"auths": {"x": {"auth": null}}}', "DOCKER_AUTH_CONFIG environment variable is missing key `auth` for x"),
+    ('{"auths": ["a"]}', WRONG.format("array", OF_AUTHS)),
+    ('{"auths": 5}', WRONG.format("number", OF_AUTHS)),
+    (
+        '{"auths": {"x": true}}',
+        WRONG.format("bool", ".x of type configfile.configEnvAuth"),
+    ),
+    (
+        '{"auths": {"x": {"auth": {}}}}',
+        WRONG.format("object", ".x.auth of type string"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "reason"), ODD_VARIABLES)
+def test_an_odd_variable_is_told_in_dockers_words(text, reason, place, wherry, monkeypatch):
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", text)
+    _, err, code = wherry("pull", "x")
+    assert (err, code) == (f"Failed to create credential store from DOCKER_AUTH_CONFIG:  {reason}\n", 0)
+
+
+def test_a_variable_that_is_null_says_nothing(place, wherry, monkeypatch):
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", "null")
+    assert wherry("pull", "x")[1:] == ("", 0)

@@ -302,6 +302,20 @@ def test_a_wrong_digest_header(digest: str, text: str) -> None:
 
 
 @isolated
+def test_a_length_that_is_no_number() -> None:
+    with PythonRegistry() as registry, configured(attempts=1).repository(registry.address, NAME) as repository:
+        image = holding(registry)
+        headers = {"Content-Length": "\N{SUPERSCRIPT TWO}", "Connection": "close"}
+
+        @registry.rule("GET .*/manifests/.*")
+        def answer(exchange: Exchange) -> None:
+            exchange.reply(200, image.manifest, {**headers, "Content-Type": image.media_type})
+            exchange.hang_up()
+
+        assert repository.manifest("latest").data == image.manifest
+
+
+@isolated
 def test_head_lies_about_a_digest() -> None:
     with PythonRegistry() as registry, configured().repository(registry.address, NAME) as repository:
         image = holding(registry)
@@ -550,7 +564,7 @@ def test_a_bad_certificate_is_not_a_reason_for_plain_text() -> None:
 
 
 @isolated
-def test_a_token_realm_without_tls_gets_no_credentials(tmp_path: Path) -> None:
+def test_a_token_realm_without_tls_is_not_asked(tmp_path: Path) -> None:
     address, authority = other_address(), trustme.CA()
     tls = server_tls(authority.issue_cert(address))
     with PythonRegistry(address=address, tls=tls) as registry, PythonRegistry() as tokens:
@@ -563,6 +577,9 @@ def test_a_token_realm_without_tls_gets_no_credentials(tmp_path: Path) -> None:
             repository.resolve("latest")
         with telling(RegistryError, refused):
             client.login(registry.address, ME)
+        refused = f"…refusing to ask for a token at {tokens.url}/token over plain HTTP"
+        with client.repository(registry.address, NAME) as repository, telling(RegistryError, refused):
+            repository.resolve("latest")
         assert not tokens.requests
 
 

@@ -43,6 +43,8 @@ def test_any_challenge_is_survived(header: str) -> None:
 def test_challenges_take_no_time() -> None:
     for evil in ("a=" * 4000, "," * 8000, 'a="' + "\\" * 8000, " " * 8000, "a " * 4000, "Basic " + "a=b," * 2000):
         challenges.parse([evil])
+    challenges.parse(["Basic a=" + "b" * 8000 + " x"] * 1000)
+    assert len(challenges.parse(["Basic"] * 1000)) == 16
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,7 @@ def test_challenges_take_no_time() -> None:
         ("[fd00::1]:443", "fd00::1", 443, False),
         ("fd00::1", "fd00::1", 443, False),
         ("nonsense/8", "registry.example", 443, True),
+        ("registry.example:²,[fd00::1]:²", "registry.example", 443, True),
     ],
 )
 def test_no_proxy(no_proxy: str, host: str, port: int, proxied: bool) -> None:
@@ -116,7 +119,7 @@ def test_servers_to_log_in_to(server: str, domain: str) -> None:
     assert domain_of(server) == domain
 
 
-@pytest.mark.parametrize("server", ["a:b", "http://[x", "a:99999"])
+@pytest.mark.parametrize("server", ["a:b", "http://[x", "a:99999", "https:///a", "/a", "?a", "me@"])
 def test_servers_that_are_none(server: str) -> None:
     with pytest.raises(InvalidArgument, match="unable to parse server address"):
         domain_of(server)
@@ -127,6 +130,7 @@ def test_retry_after() -> None:
     assert retry_after("Thu, 01 Jan 2015 00:00:00 GMT") == 0
     assert retry_after("soon") is None
     assert retry_after("") is None
+    assert retry_after("²") is None
     assert retry_after("9" * 5000) is not None
 
 

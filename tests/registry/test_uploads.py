@@ -196,6 +196,18 @@ def test_a_blob_that_is_shorter_than_said(tmp_path: Path) -> None:
 
 
 @isolated
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_a_file_is_sent_by_the_kernel(buffering: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opener(tmp_path / "blob", BLOB)
+    monkeypatch.setattr("wherry.registry.upload._send_read", None)
+    with PythonRegistry() as registry, configured().repository(registry.address, NAME) as repository:
+        Uploads(registry)
+        opened = partial(open, tmp_path / "blob", "rb", buffering)
+        repository.upload_blob(digest_of(BLOB), len(BLOB), opened, lambda count: None)
+        assert registry.store.blobs[digest_of(BLOB)] == BLOB
+
+
+@isolated
 def test_a_blob_that_is_no_file_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "blob.gz").write_bytes(gzip.compress(BLOB))
     opened = partial(gzip.open, tmp_path / "blob.gz")
@@ -203,6 +215,46 @@ def test_a_blob_that_is_no_file_as_it_is(tmp_path: Path) -> None:
         Uploads(registry)
         repository.upload_blob(digest_of(BLOB), len(BLOB), opened, lambda count: None)
         assert registry.store.blobs[digest_of(BLOB)] == BLOB
+
+
+@isolated
+@pytest.mark.parametrize("status", [400, 401, 403, 500])
+def test_what_cannot_be_mounted_is_uploaded(status: int) -> None:
+    with PythonRegistry() as registry, configured(attempts=1).repository(registry.address, NAME) as repository:
+        registry.rule("POST .*")(lambda exchange: exchange.reply(status) if "mount" in exchange.seen.query else False)
+        Uploads(registry)
+        assert not repository.mount_blob(digest_of(BLOB), "team/other")
+        send_blob(repository, BLOB)
+        assert registry.store.blobs[digest_of(BLOB)] == BLOB
+
+
+@isolated
+def test_a_token_that_is_refused_for_the_other_repository_alone() -> None:
+    with PythonRegistry() as registry:
+        registry.challenge = f'Bearer realm="{registry.url}/token"'
+
+        @registry.rule("GET /token")
+        def grant(exchange: Exchange) -> None:
+            denied = any("team/other" in scope for scope in exchange.seen.query.get("scope", []))
+            exchange.json(403 if denied else 200, {"token": "t"})
+
+        uploads = Uploads(registry)
+        with configured(attempts=1).repository(registry.address, NAME) as repository:
+            assert not repository.mount_blob(digest_of(BLOB), "team/other")
+            send_blob(repository, BLOB)
+        assert registry.store.blobs[digest_of(BLOB)] == BLOB
+        assert not uploads.open
+
+
+@isolated
+def test_one_upload_is_opened_instead_of_mounts() -> None:
+    with PythonRegistry() as registry, configured().repository(registry.address, NAME) as repository:
+        uploads = Uploads(registry)
+        for path in ("team/other", "team/third"):
+            assert not repository.mount_blob(digest_of(BLOB), path)
+        send_blob(repository, BLOB)
+        assert registry.store.blobs[digest_of(BLOB)] == BLOB
+        assert not uploads.open
 
 
 @isolated

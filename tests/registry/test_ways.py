@@ -328,6 +328,29 @@ def test_who_is_let_off_for_its_address_is_spoken_to_there(monkeypatch: pytest.M
 
 
 @isolated
+def test_who_is_let_off_for_its_address_gives_tokens_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = ["127.0.0.1", *[other_address()] * 3]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [(2, 1, 6, "", (answers.pop(0), 0))])
+    tls = server_tls(trustme.CA().issue_cert("else.example"))
+    with PythonRegistry(tls=tls) as registry, PythonRegistry(tls=tls) as tokens:
+        tokens.rule("GET /token")(lambda exchange: exchange.json(200, {"token": "t"}))
+        registry.challenge = f'Bearer realm="https://rebind.example:{tokens.port}/token"'
+        image = holding(registry)
+        with configured(attempts=1).repository(f"rebind.example:{registry.port}", NAME, ME) as repository:
+            check_pull(repository, image)
+
+
+@isolated
+def test_who_is_let_off_for_its_address_is_not_looked_up_by_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    names(monkeypatch, loop_example="127.0.0.1")
+    with ProxyServer() as proxy, PythonRegistry() as registry:
+        client, image = configured(proxy=ProxyConfig(proxy.url, proxy.url)), holding(registry)
+        with client.repository(f"loop.example:{registry.port}", NAME) as repository:
+            check_pull(repository, image)
+        assert not proxy.heads
+
+
+@isolated
 def test_a_registry_that_learns_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     client, port = configured(), free_port()
     with PythonRegistry(port=port) as registry, client.repository(registry.address, NAME) as repository:
@@ -404,6 +427,21 @@ def test_loopback_is_never_proxied() -> None:
         assert not proxy.heads
 
 
+# -- logging in
+
+
+@isolated
+@pytest.mark.parametrize("answers", [401, 403, 503])
+def test_a_login_refused_over_tls_is_not_tried_without(answers: int) -> None:
+    tls = server_tls(trustme.CA().issue_cert("else.example"))
+    with PythonRegistry(tls=tls) as registry:
+        registry.challenge = 'Basic realm="x"'
+        registry.rule(".*")(lambda x: x.reply(answers) if "authorization" in x.seen.headers else False)
+        with telling(RegistryError, f"login attempt to https://…/v2/ failed with status: {answers}…"):
+            configured().login(registry.address, ME)
+        assert registry.connections == 1
+
+
 # -- searching
 
 
@@ -420,6 +458,12 @@ def test_search() -> None:
         assert client.search(registry.address, "my app", 0, ME) == results
         assert registry.requests[-1].query == {"n": ["25"], "q": ["my app"]}
         assert registry.requests[-1].headers["authorization"].startswith("Basic ")
+        odd: list[object] = [{"results": 5}, {"results": [5]}, 5]
+        registry.rules.clear()
+        registry.rule("GET /v1/search", times=3)(lambda exchange: exchange.json(200, odd.pop()))
+        while odd:
+            with telling(RegistryError, "error decoding registry search results: they are no list of objects"):
+                client.search(registry.address, "app", 10, None)
         registry.rules.clear()
         with telling(RegistryError, "Unexpected status code 404"):
             client.search(registry.address, "app", 10, None)

@@ -33,7 +33,7 @@ def fetch_all(remote: Remote, reference: Reference) -> dict[str, Any] | list[dic
         return _described(remote, reference, found, None)
     images = []
     for entry in members(document(found.data, reference.full)):
-        member = Reference(reference.domain, reference.path, reference.tag, str(entry.get("digest")))
+        member = Reference(reference.domain, reference.path, reference.tag, digest_in(entry, reference.full))
         images.append(_described(remote, member, _fetch(remote, member), mapping(entry.get("platform"))))
     return images
 
@@ -42,6 +42,17 @@ def members(index: dict[str, Any]) -> list[dict[str, Any]]:
     """The descriptors of an index, which is a registry's and may hold anything."""
     found = index.get("manifests")
     return [mapping(each) for each in found] if isinstance(found, list) else []
+
+
+def digest_in(entry: dict[str, Any], what: str) -> str:
+    """The digest of an index's entry, which becomes part of a URL; raises StatusError that says `what`."""
+    from wherry.digests import check_digest
+    from wherry.errors import InvalidArgument
+
+    try:
+        return check_digest(str(entry.get("digest") or ""))
+    except InvalidArgument as error:
+        raise StatusError(f"{what}: an entry of this manifest list: {error}") from None
 
 
 def mapping(value: Any) -> dict[str, Any]:

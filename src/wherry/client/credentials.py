@@ -16,11 +16,12 @@ from wherry.jsontext import decode, dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
 
     from wherry.client.config import ClientConfig
 
     Auth = dict[str, str]
+    T = TypeVar("T")
 
 INDEX = "https://index.docker.io/v1/"
 """The name under which credentials of docker.io are kept."""
@@ -215,17 +216,28 @@ def _parsed(text: str) -> dict[str, Auth]:
     document, end = decode(text)
     if text[end:].strip():
         raise ConfigError(f"{VARIABLE} does not support more than one JSON object")
-    if not isinstance(document, dict):
-        kind = {list: "array", str: "string", bool: "bool"}.get(type(document), "number")
-        raise ConfigError(f"json: cannot unmarshal {kind} into Go value of type configfile.configEnv")
+    document = _typed(document, dict, "value of type configfile.configEnv")
     _only(document, "auths")
+    field, kind = "configEnv.auths", "configfile.configEnvAuth"
     found = {}
-    for server, entry in (document.get("auths") or {}).items():
+    for server, value in _typed(document.get("auths"), dict, f"struct field {field} of type map[string]{kind}").items():
+        entry = _typed(value, dict, f"struct field {field}.{server} of type {kind}")
         _only(entry, "auth")
-        if not entry.get("auth"):
+        auth = _typed(entry.get("auth"), str, f"struct field {field}.{server}.auth of type string")
+        if not auth:
             raise ConfigError(f"{VARIABLE} environment variable is missing key `auth` for {server}")
-        found[server] = {**_decoded(entry["auth"]), "serveraddress": server}
+        found[server] = {**_decoded(auth), "serveraddress": server}
     return found
+
+
+def _typed(value: Any, wanted: type[T], what: str) -> T:
+    """A value of the variable, empty for null; raises ConfigError in Go's words when it is another than `wanted`."""
+    if value is None:
+        return wanted()
+    if isinstance(value, wanted):
+        return value
+    kind = {list: "array", dict: "object", str: "string", bool: "bool"}.get(type(value), "number")
+    raise ConfigError(f"json: cannot unmarshal {kind} into Go {what}")
 
 
 def _only(document: dict[str, Any], key: str) -> None:

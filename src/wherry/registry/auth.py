@@ -12,11 +12,20 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from wherry.registry.certs import Tls
 from wherry.registry.challenges import Challenge, find, parse
 from wherry.registry.credentials import ANONYMOUS, Credentials
 from wherry.registry.errors import RegistryError, of_reply
-from wherry.registry.transport import BytesBody, Host, Request, Response, Transport, host_of, split_url, target_of
+from wherry.registry.transport import (
+    BytesBody,
+    Host,
+    Request,
+    Response,
+    Transport,
+    is_number,
+    named_by,
+    split_url,
+    target_of,
+)
 
 _TOKEN_REPLY_MAX = 1 << 20
 _SHORTEST_LIFE_S = 60.0
@@ -41,12 +50,12 @@ class Authorizer:
     """The credentials for one registry and the tokens they brought. Shared by all threads that talk to it."""
 
     def __init__(
-        self, credentials: Credentials | None, tls: Tls = Tls(), *, insecure: bool = False, offline: bool = False  # noqa: B008
-    ) -> None:  # fmt: skip
-        """`tls`: that of the registry. `insecure`: the registry may be spoken to without proof of who it is, so that
+        self, credentials: Credentials | None, registry: Host, *, insecure: bool = False, offline: bool = False
+    ) -> None:
+        """`registry`: where it is. `insecure`: the registry may be spoken to without proof of who it is, so that
         its tokens may come over plain HTTP. `offline`: ask for an identity token, too."""
         self._credentials = credentials or ANONYMOUS
-        self._tls = tls
+        self._registry = registry
         self._insecure = insecure
         self._offline = offline
         self._lock = threading.Lock()
@@ -106,9 +115,10 @@ class Authorizer:
             parts = split_url(realm)
         except RegistryError:
             raise RegistryError(f"invalid token auth challenge realm: {realm[:200]!r}") from None
-        host, target = host_of(parts, self._tls.for_others()), target_of(parts)
-        if self._credentials != ANONYMOUS and host.scheme == "http" and not self._insecure:
-            raise RegistryError(f"refusing to send credentials to {realm[:200]} over plain HTTP")
+        host, target = named_by(self._registry, parts), target_of(parts)
+        if host.scheme == "http" and not self._insecure:
+            what = "ask for a token at" if self._credentials == ANONYMOUS else "send credentials to"
+            raise RegistryError(f"refusing to {what} {realm[:200]} over plain HTTP")
         if self._credentials.identity_token:
             request = self._oauth(host, target, service, scopes)
         else:
@@ -190,7 +200,7 @@ def error_of(response: Response) -> RegistryError:
 
 def retry_after(value: str) -> float | None:
     """Seconds that `Retry-After` asks for, as a number or a date."""
-    if value.strip().isdigit():
+    if is_number(value.strip()):
         return float(value.strip()[:9])
     try:
         moment = parsedate_to_datetime(value)

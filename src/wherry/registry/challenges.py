@@ -6,8 +6,10 @@ from typing import NamedTuple
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _SCHEME = re.compile(rf"({_TOKEN})(?:\s|$|(?=,))")
-_PARAMETER = re.compile(rf"({_TOKEN})\s*=\s*({_QUOTED}|{_TOKEN}[^\s,]*)\s*(?:,|$)")
+_VALUE = r'[^\s,"][^\s,]*'
+_PARAMETER = re.compile(rf"({_TOKEN})\s*=\s*({_QUOTED}|{_VALUE})\s*(?:,|$)")
 _MAX = 8192
+_HEADERS_MAX = 16
 
 
 class Challenge(NamedTuple):
@@ -18,8 +20,8 @@ class Challenge(NamedTuple):
 
 
 def parse(headers: list[str]) -> list[Challenge]:
-    """The challenges of all `WWW-Authenticate` headers of a reply; what cannot be read is left out."""
-    return [challenge for header in headers if len(header) <= _MAX for challenge in _parse(header)]
+    """The challenges of the `WWW-Authenticate` headers of a reply, of the first 16; what cannot be read is left out."""
+    return [challenge for header in headers[:_HEADERS_MAX] if len(header) <= _MAX for challenge in _parse(header)]
 
 
 def _parse(header: str) -> list[Challenge]:

@@ -54,7 +54,7 @@ class Registry:
             key = (endpoint, credentials)
             known = self._known.pop(key, None)
             if known is None:
-                authorizer = Authorizer(credentials, endpoint.hosts[0].tls, insecure=endpoint.insecure)
+                authorizer = Authorizer(credentials, endpoint.hosts[0], insecure=endpoint.insecure)
                 known = Known(authorizer)
             self._known[key] = known  # the last one used is the last one forgotten
             if len(self._known) > _KNOWN_MAX:

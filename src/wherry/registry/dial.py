@@ -242,7 +242,7 @@ def _head(sock: socket.socket) -> bytes:
 
 def _status(head: bytes) -> tuple[int, str]:
     version, _, rest = head.split(b"\r\n", 1)[0].decode("latin-1").partition(" ")
-    if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+    if not version.startswith("HTTP/1.") or not (rest[:3].isascii() and rest[:3].isdecimal()):
         raise DialError(f"malformed HTTP response {head[:40]!r}", passing=False)
     return int(rest[:3]), rest[4:]
 

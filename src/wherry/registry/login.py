@@ -8,7 +8,7 @@ from wherry.registry.challenges import parse
 from wherry.registry.credentials import Credentials
 from wherry.registry.endpoints import DOCKER_IO, Endpoint
 from wherry.registry.errors import RegistryError, Unreachable
-from wherry.registry.transport import Host, Request, Transport
+from wherry.registry.transport import Request, Response, Transport
 
 _DOCKER_NAMES = ("", "docker.io", "index.docker.io", "registry-1.docker.io")
 
@@ -22,32 +22,36 @@ def domain_of(server: str) -> str:
     except ValueError as error:
         raise InvalidArgument(f"unable to parse server address: {error}") from None
     host = host.rpartition("@")[2]
+    if server and not host:
+        raise InvalidArgument(f"unable to parse server address: {server!r} names no host")
     return DOCKER_IO if host in _DOCKER_NAMES else host
 
 
 def login(endpoint: Endpoint, credentials: Credentials, transport: Transport) -> str:
     """Try the credentials at one registry. Returns the identity token it gives, "" for none. Raises `Unauthorized` when
     it does not accept them, `RegistryError` when it cannot tell."""
-    failure: RegistryError | None = None
+    failure: Unreachable | None = None
     for host in endpoint.hosts:
-        authorizer = Authorizer(credentials, host.tls, insecure=endpoint.insecure, offline=True)
+        request = Request("GET", host, f"{endpoint.prefix}/", dict(endpoint.headers))
         try:
-            return _try(endpoint, host, authorizer, transport)
-        except RegistryError as error:
+            response = transport.send(request)
+        except Unreachable as error:
             failure = error
+            continue
+        with response:  # whoever answers over TLS is not given the credentials without it
+            authorizer = Authorizer(credentials, host, insecure=endpoint.insecure, offline=True)
+            if response.request.host.origin == host.origin:
+                authorizer.learn(parse(response.headers("WWW-Authenticate")))
+        return _prove(request, response, authorizer, transport)
     assert failure is not None
     raise failure
 
 
-def _try(endpoint: Endpoint, host: Host, authorizer: Authorizer, transport: Transport) -> str:
-    request = Request("GET", host, f"{endpoint.prefix}/", dict(endpoint.headers))
-    with transport.send(request) as response:
-        if response.request.host.origin == host.origin:
-            authorizer.learn(parse(response.headers("WWW-Authenticate")))
+def _prove(request: Request, response: Response, authorizer: Authorizer, transport: Transport) -> str:
     value = _authorization(request, authorizer, transport)
     if value:
         headers = {**request.headers, "Authorization": value}
-        with transport.send(Request("GET", host, request.target, headers)) as response:
+        with transport.send(Request("GET", request.host, request.target, headers)) as response:
             pass
     if response.status != 200:
         reason = f"{response.status} {response.reason}"

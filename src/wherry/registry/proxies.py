@@ -102,8 +102,12 @@ def _split_port(item: str) -> tuple[str, int | None]:
     """`host`, `host:port`, `[v6]:port` or a bare IPv6 address."""
     if item.startswith("["):
         name, _, rest = item[1:].partition("]")
-        return name, int(rest[1:]) if rest.startswith(":") and rest[1:].isdigit() else None
+        return name, int(rest[1:]) if rest.startswith(":") and _is_port(rest[1:]) else None
     name, colon, port = item.rpartition(":")
-    if colon and ":" not in name and port.isdigit():
+    if colon and ":" not in name and _is_port(port):
         return name, int(port)
     return item, None
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 5

@@ -181,18 +181,26 @@ class Repository:
     # -- pushing
 
     def mount_blob(self, digest: str, source_path: str) -> bool:
-        """Take a blob over from another repository of the same registry; False when it must be uploaded."""
-        source = self._able(PUSH)[0]
+        """Take a blob over from another repository of the same registry; False when it must be uploaded, which then
+        tells whatever the registry has against it. Where it opened an upload for the blob already, it is not asked for
+        another."""
         query = urlencode({"mount": check_digest(digest), "from": check_name(source_path)})
+        with self._lock:
+            if digest in self._opened:
+                return False
+        try:
+            return self._mount(digest, query, source_path)
+        except RegistryError:
+            self.cancel.check()
+            return False
+
+    def _mount(self, digest: str, query: str, source_path: str) -> bool:
+        source = self._able(PUSH)[0]
         with source.send("POST", f"blobs/uploads/?{query}", push=True, also=source_path) as response:
-            if response.status == 201:
-                return True
             if response.status == 202 and (where := response.header("Location")):
                 with self._lock:
                     self._opened[digest] = join_url(response.request.url, where)  # the upload that is to follow
-            elif response.status >= 500 or response.status in (401, 403):
-                raise error_of(response)
-            return False
+            return response.status == 201
 
     def upload_blob(self, digest: str, size: int, open_: Callable[[], BinaryIO], sent: Sent) -> None:
         """Upload a blob of `size` bytes. `open_` opens it at its start, once for each attempt; `sent` is told how many

@@ -36,7 +36,7 @@ def search(
 def _ask(host: Host, target: str, credentials: Credentials | None, transport: Transport) -> list[dict[str, Any]]:
     headers = {"X-Docker-Token": "true"}
     if credentials and credentials.username and credentials.password:
-        headers["Authorization"] = Authorizer(credentials).basic()
+        headers["Authorization"] = Authorizer(credentials, host).basic()
     with transport.send(Request("GET", host, target, headers)) as response:
         if response.status != 200:
             raise RegistryError(f"Unexpected status code {response.status}", status=response.status)
@@ -48,5 +48,7 @@ def _results(response: Response) -> list[dict[str, Any]]:
         document = json.loads(response.read_all(_REPLY_MAX))
     except (ValueError, RecursionError):
         raise RegistryError("error decoding registry search results: invalid JSON") from None
-    results = document.get("results") if isinstance(document, dict) else None
-    return [result for result in results or [] if isinstance(result, dict)]
+    results = document.get("results") or [] if isinstance(document, dict) else None
+    if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
+        raise RegistryError("error decoding registry search results: they are no list of objects")
+    return results

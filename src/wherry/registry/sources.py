@@ -9,7 +9,7 @@ from wherry.registry.auth import Authorizer
 from wherry.registry.challenges import Challenge, parse
 from wherry.registry.endpoints import Endpoint
 from wherry.registry.errors import RegistryError, Unreachable
-from wherry.registry.transport import Body, Host, Request, Response, Transport, host_of, split_url, target_of
+from wherry.registry.transport import Body, Host, Request, Response, Transport, named_by, split_url, target_of
 
 _SNIFFED = 64
 _ROUNDS = 3
@@ -122,7 +122,7 @@ class Source:
         if "://" not in rest:
             return host, rest if rest.startswith("/") else self.url(rest)
         parts = split_url(rest)
-        other = host_of(parts, host.tls.for_others())
+        other = named_by(host, parts)
         default = parts.port is None and host.port == 443
         if other.host == host.host and (default or other.port == host.port):
             return host, target_of(parts)  # behind a proxy that ends TLS, registries say http and mean themselves

@@ -83,6 +83,13 @@ def host_of(parts: SplitResult, tls: Tls = Tls()) -> Host:  # noqa: B008 — fro
     return Host(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], tls)
 
 
+def named_by(origin: Host, parts: SplitResult) -> Host:
+    """The host of a URL that `origin` gave: it does not see the client's certificate. Under the name of `origin` it is
+    at the same addresses, whatever that name resolves to by now."""
+    other = host_of(parts, origin.tls.for_others())
+    return msgspec.structs.replace(other, addresses=origin.addresses) if other.host == origin.host else other
+
+
 class Body(Protocol):
     """What a request carries. `write` may be called anew, for another connection."""
 
@@ -231,7 +238,12 @@ class Response:
 def _length(raw: http.client.HTTPResponse) -> int | None:
     """The length that a reply announces, to HEAD too; None when it does not."""
     value = raw.headers.get("Content-Length", "")
-    return int(value) if value.isdigit() and len(value) < 20 and not raw.chunked else None
+    return int(value) if is_number(value) and len(value) < 20 and not raw.chunked else None
+
+
+def is_number(value: str) -> bool:
+    """Whether a header's value is a number as HTTP has them: `isdigit` takes superscripts."""
+    return value.isascii() and value.isdecimal()
 
 
 class Transport:
@@ -346,7 +358,8 @@ class Transport:
 
     def _target(self, request: Request) -> Target:
         host = request.host
-        proxy = proxies.proxy_for(self._config.proxy, host.scheme, host.host, host.port)
+        through = not host.addresses  # a proxy would look the name up itself
+        proxy = proxies.proxy_for(self._config.proxy, host.scheme, host.host, host.port) if through else None
         context = self._contexts.get(host.tls) if host.scheme == "https" else None
         return Target(host.host, host.port, context, proxy, host.addresses)
 
@@ -363,7 +376,7 @@ class Transport:
 def _redirected(request: Request, status: int, where: str) -> Request:
     """The request that a redirect asks for. Secrets go to no other origin, nothing from TLS to plain text."""
     parts = split_url(join_url(request.url, where))
-    host = host_of(parts, request.host.tls)
+    host = named_by(request.host, parts)
     if request.host.scheme == "https" and host.scheme != "https":
         reason = f"refusing to follow a redirect from https to {parts.scheme}://{parts.netloc}"
         raise Unreachable(request.method, request.url, reason, passing=False)
@@ -371,7 +384,6 @@ def _redirected(request: Request, status: int, where: str) -> Request:
     if host.origin == request.host.origin:
         host = request.host
     else:
-        host = host_of(parts, request.host.tls.for_others())
         headers = {name: value for name, value in headers.items() if name.lower() in _PUBLIC}
     method, body = request.method, request.body
     if status in (301, 302, 303) and method not in ("GET", "HEAD"):

@@ -22,7 +22,7 @@ from wherry.registry.auth import error_of
 from wherry.registry.errors import RegistryError
 from wherry.registry.retry import Attempts
 from wherry.registry.sources import Source
-from wherry.registry.transport import Response, join_url
+from wherry.registry.transport import Response, is_number, join_url
 
 _PIECE = 1 << 20
 _CHUNK = 16 << 20
@@ -72,7 +72,8 @@ class Piece:
 
 def _is_regular(file: BinaryIO) -> bool:
     """Whether its bytes are those of a file, for sendfile: a GzipFile has a descriptor, too."""
-    if not isinstance(file, io.BufferedReader) or not isinstance(file.raw, io.FileIO):
+    raw = file.raw if isinstance(file, io.BufferedReader) else file
+    if not isinstance(raw, io.FileIO):
         return False
     return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
 
@@ -152,7 +153,7 @@ class Upload:
             self._follow(response)
         self._at = 0
         least = response.header("OCI-Chunk-Min-Length")
-        if least.isdigit() and len(least) < 12 and int(least):
+        if is_number(least) and len(least) < 12 and int(least):
             self._chunk = min(max(int(least), _CHUNK), _CHUNK_MAX)
 
     def _send(self) -> None:

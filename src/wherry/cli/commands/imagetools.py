@@ -5,7 +5,7 @@ from __future__ import annotations
 from wherry.cli.command import Command
 from wherry.cli.errors import StatusError
 from wherry.cli.flags import Flag
-from wherry.cli.manifests import blobs_of, descriptor_of, mapping, members
+from wherry.cli.manifests import blobs_of, descriptor_of, digest_in, mapping, members
 from wherry.cli.platforms import normalised
 from wherry.cli.references import parse
 from wherry.cli.registries import LISTS, Remote, document
@@ -111,21 +111,20 @@ def _images(remote: Remote, reference: Reference, found: RawManifest) -> dict[st
     """The configuration of an image, or those of an index by platform where it has several."""
     if found.media_type not in LISTS:
         return _config(remote, reference, found.data)
-    digests = _platforms(reference, found)
-    images = {
-        name: _config(remote, reference, remote.repository.manifest(digests[name]).data) for name in sorted(digests)
-    }
+    entries = sorted(_platforms(reference, found).items())
+    digests = {name: digest_in(entry, reference.full) for name, entry in entries}
+    images = {name: _config(remote, reference, remote.repository.manifest(digests[name]).data) for name in digests}
     return images if len(images) != 1 else next(iter(images.values()))
 
 
-def _platforms(reference: Reference, found: RawManifest) -> dict[str, str]:
-    """The digests of an index's images by platform; {} for what is no index."""
-    digests = {}
+def _platforms(reference: Reference, found: RawManifest) -> dict[str, dict[str, Any]]:
+    """The descriptors of an index's images by platform; {} for what is no index."""
+    descriptors = {}
     for member in members(document(found.data, reference.full)) if found.media_type in LISTS else ():
         platform, attests = mapping(member.get("platform")), _ATTESTS in mapping(member.get("annotations"))
         if platform and not attests:
-            digests["/".join(normalised(_platform(platform)))] = str(member.get("digest"))
-    return digests
+            descriptors["/".join(normalised(_platform(platform)))] = member
+    return descriptors
 
 
 def _config(remote: Remote, reference: Reference, manifest: bytes) -> dict[str, Any]:
