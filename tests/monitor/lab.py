@@ -234,18 +234,18 @@ async def until(condition: Any, timeout_s: float = 60) -> None:
             await asyncio.sleep(0.005)
 
 
-async def start_tracer(init: int, mode: str) -> "subprocess.Popen[bytes]":
+async def start_tracer(init: int, *mode: str) -> "subprocess.Popen[bytes]":
     """A `tracer` in the PID namespace of process `init`; it ends when its input is closed."""
-    tracer = _tracer(init, mode)
+    tracer = _tracer(init, *mode)
     assert tracer.stdout
     assert await asyncio.to_thread(tracer.stdout.readline) == b"ready\n"
     return tracer
 
 
-def _tracer(init: int, mode: str) -> "subprocess.Popen[bytes]":
+def _tracer(init: int, *mode: str) -> "subprocess.Popen[bytes]":
     pidfd = os.pidfd_open(init)
     try:
-        command = [sys.executable, str(Path(__file__).with_name("tracer.py")), str(pidfd), mode]
+        command = [sys.executable, str(Path(__file__).with_name("tracer.py")), str(pidfd), *mode]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[pidfd])
     finally:
         os.close(pidfd)

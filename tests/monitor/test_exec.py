@@ -281,3 +281,28 @@ def test_whoever_traces_a_joining_process_gains_nothing(play, monkeypatch):
             assert sum(target.startswith("socket:") for target in seen["fds"].values()) <= 1
 
     play(scenario)
+
+
+def test_whoever_speaks_in_the_name_of_its_maker_is_not_believed(play, monkeypatch):
+    """What is born in the PID namespace has the connection on which its maker, outside, tells its pid. A tracer that is
+    first to use it names another child of the monitor: the container's init."""
+
+    async def scenario(lab: Lab) -> None:
+        monkeypatch.setenv("WHERRY_FAILPOINT", "runtime-born:sleep=1000")
+        request = lab.request("sleep", "1000")
+        monitor, events = await lab.run(request)
+        message = json.dumps({"pid": monitor.pid, "warnings": []})
+        tracer = await start_tracer(monitor.pid, "forge", f"P{message}")
+        given = os.readlink(f"/proc/{tracer.pid}/fd/0")
+        with pytest.raises(Internal, match="another process spoke in the name"):
+            await execute(monitor, request, "x", "true")
+        out, _ = await asyncio.to_thread(tracer.communicate, b"\n")
+        assert b"forged" in out
+        status = await monitor.status()
+        assert (status["status"], status["pid"], status["execs"]) == ("running", monitor.pid, [])
+        files = f"/proc/{monitor.monitor_pid}/fd"
+        assert given not in [os.readlink(f"{files}/{fd}") for fd in os.listdir(files)]
+        await monitor.signal(signal.SIGKILL)
+        assert (await events.until("exit"))["exit_code"] == 137
+
+    play(scenario)

@@ -31,6 +31,26 @@ def test_descriptors_travel_and_close_on_exec():
     right.close()
 
 
+def test_the_kernel_tells_who_sent_a_message():
+    left, right = fdpass.pair()
+    fdpass.name_senders(right)
+    child = os.fork()
+    if not child:
+        fdpass.send(left, b"theirs", [0])
+        os._exit(0)
+    os.waitpid(child, 0)
+    fdpass.send(left, b"ours", [0] * fdpass.MAX_FDS)
+    payload, fds, sender = fdpass.receive_named(right, 100)
+    assert (payload, len(fds), sender) == (b"theirs", 1, child)
+    fdpass.close_all(fds)
+    payload, fds, sender = fdpass.receive_named(right, 100)
+    assert (payload, len(fds), sender) == (b"ours", fdpass.MAX_FDS, os.getpid())
+    fdpass.close_all(fds)
+    left.close()
+    assert fdpass.receive_named(right, 100) == (b"", [], 0)
+    right.close()
+
+
 def test_a_record_too_long_is_refused_and_its_descriptors_closed():
     left, right = fdpass.pair()
     before = open_fds()

@@ -205,3 +205,21 @@ def test_a_start_that_hangs_is_given_up(play, monkeypatch):
         assert not Path(request["socket"]).exists()
 
     play(scenario)
+
+
+def test_whoever_speaks_in_the_name_of_its_maker_is_not_believed(play, monkeypatch):
+    async def scenario(lab: Lab) -> None:
+        monkeypatch.setenv("WHERRY_FAILPOINT", "runtime-born:sleep=1000")
+        donor = await donor_of(lab)
+        tracer = await start_tracer(donor.pid, "forge", f"P{donor.pid}")
+        request = joining(lab, donor, "sleep", "1000")
+        config = request["config"]
+        config["mounts"] = [mount for mount in config["mounts"] if mount["type"] != "proc"]  # nor what opens it
+        with pytest.raises(Internal, match="another process spoke in the name"):
+            await lab.run(request)
+        out, _ = await asyncio.to_thread(tracer.communicate, b"\n")
+        assert b"forged" in out
+        assert not open_cgroup(config["linux"]["cgroupsPath"]).exists()
+        assert exists(donor.pid)
+
+    play(scenario)

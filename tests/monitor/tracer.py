@@ -1,8 +1,9 @@
-"""A tracer inside a container's PID namespace, with every capability: `python tracer.py PIDFD look|hold|stop`.
+"""A tracer inside a container's PID namespace, with every capability: `python tracer.py PIDFD look|hold|stop|forge`.
 
 look: attaches to each process that appears and prints, one JSON object a line, what it would have in its hands: when it
 was stopped before its program ran, its root, namespaces, capabilities, seccomp mode and descriptors. hold: does not let
-go of it. stop: sends SIGSTOP to it, again and again. Prints "ready" when it looks, ends when its input does.
+go of it. stop: sends SIGSTOP to it, again and again. forge: says the third argument on its connection, with a
+descriptor, and prints a line. Prints "ready" when it looks, ends when its input does.
 """
 
 import ctypes
@@ -10,11 +11,12 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 from pathlib import Path
 
 libc = ctypes.CDLL(None, use_errno=True)
-ATTACH, DETACH, WALL = 16, 17, 0x40000000
+ATTACH, DETACH, WALL, PIDFD_GETFD = 16, 17, 0x40000000, 438
 MODE = sys.argv[2]
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user")
 
@@ -69,6 +71,23 @@ def stop(pid: int) -> None:
         pass
 
 
+def forge(pid: int) -> None:
+    try:
+        fds = {int(fd): os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+        pidfd = os.pidfd_open(pid)
+        copies = [libc.syscall(PIDFD_GETFD, pidfd, fd, 0) for fd in fds if fd > 2 and fds[fd].startswith("socket:")]
+        os.close(pidfd)
+        for copy in copies:
+            with socket.socket(fileno=copy) as link:
+                socket.send_fds(link, [sys.argv[3].encode()], [0])
+            print("forged", flush=True)
+    except OSError:  # it has ended
+        pass
+
+
+TREATMENTS = {"look": trace, "hold": trace, "stop": stop, "forge": forge}
+
+
 def main() -> None:
     libc.setns(int(sys.argv[1]), 0x20000000)
     if child := os.fork():
@@ -82,7 +101,7 @@ def main() -> None:
     while not select.select([0], [], [], 0)[0]:
         present = {int(name) for name in os.listdir("/proc") if name.isdigit()}
         for pid in present - known:
-            stop(pid) if MODE == "stop" else trace(pid)
+            TREATMENTS[MODE](pid)
         known = (known & present) | (present if MODE != "stop" else set())
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -12,6 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from wherry.runtime import wire
+from wherry.runtime.exec import Joiner
+from wherry.runtime.failure import StartError
 
 from .lab import Lab
 
@@ -231,6 +236,20 @@ def test_joining_process_gives_nothing_to_the_container(lab: Lab) -> None:
     assert seen.err.count("ermission denied") == 2, seen.err
     inherited = [os.readlink(f"/proc/self/fd/{fd}") for fd in (0, 1, 2)]
     assert all(target.startswith(("socket:", "/dev/null")) or target in inherited for target in held), held
+
+
+def test_a_pid_that_is_taken_is_refused() -> None:
+    joiner = Joiner(lambda link: link.send(wire.FORKED, {"pid": os.getpid(), "warnings": []}, [0]), lambda _: True)
+    before = len(os.listdir("/proc/self/fd"))
+    select.select([joiner], [], [])
+    try:
+        with pytest.raises(StartError, match="another's pid"):
+            joiner.look()
+        assert joiner.process is None
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        joiner.end()
+        joiner.reap()
 
 
 @contextmanager

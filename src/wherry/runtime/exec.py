@@ -47,8 +47,9 @@ class Joiner:
     """A process on its way into a container, as its parent sees it. `warnings` and `process` are known once it is
     inside."""
 
-    def __init__(self, join: Callable[[wire.Wire], None]) -> None:
-        """Fork the process that sets up with `join`. The caller has one thread, is a subreaper, and reaps."""
+    def __init__(self, join: Callable[[wire.Wire], None], taken: Callable[[int], bool] = lambda _: False) -> None:
+        """Fork the process that sets up with `join`. The caller has one thread, is a subreaper, and reaps; its children
+        whose pid is `taken` are not the one to come."""
         ours, theirs = wire.pair()
         self._helper = os.fork()
         if not self._helper:
@@ -56,6 +57,7 @@ class Joiner:
             be_child(theirs, lambda: join(theirs), _DOING)
         theirs.close()
         self._link = ours
+        self._taken = taken
         self._helper_pidfd = pidfd_open(self._helper)
         self.process: Process | None = None
         self.warnings: list[str] = []
@@ -66,8 +68,9 @@ class Joiner:
 
     def look(self) -> bool:
         """Take in what it tells; True when its program runs. Raises StartError when it never will."""
+        maker = self._helper if self.process is None else None  # what it makes has the same connection
         try:
-            kind, body, fds = self._link.receive(wait=False)
+            kind, body, fds = self._link.receive(wait=False, of=maker)
         except BlockingIOError:
             return False
         except OSError:  # reset: it did not read what we sent
@@ -83,6 +86,8 @@ class Joiner:
             raise StartError("Internal", "the process ended before it was ready")
         pid, self.warnings = int(body["pid"]), body["warnings"]
         try:
+            if self._taken(pid):
+                raise StartError("Internal", f"the process told of another's pid, {pid}")
             pidfd = late.own_child(pid, (self._helper, os.getpid()))
         except StartError:
             _close_all(fds)
@@ -307,6 +312,7 @@ def _bear(link: wire.Wire, inside: _Inside, warnings: list[str]) -> None:
         raise StartError("Internal", f"fork: {words(error)}") from None
     if not pid:
         be_child(link, lambda: _become(link, inside), _DOING)
+    failpoint.hit("runtime-born")
     link.send(wire.FORKED, {"pid": pid, "warnings": warnings}, [inside.master] if inside.master >= 0 else [])
 
 

@@ -47,7 +47,7 @@ def nudge(pidfd: int) -> None:
 
 
 def own_child(pid: int, parents: tuple[int, ...]) -> int:
-    """A pidfd of `pid`, which must be a child of one of `parents`: whoever traces the process could speak in its name.
+    """A pidfd of `pid`, which must be a child of one of `parents`: it may have ended, and its number be another's.
     Raises StartError."""
     pidfd = -1
     try:

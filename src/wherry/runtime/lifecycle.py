@@ -413,8 +413,8 @@ def _procfs_contexts(child: setup.Child, config: dict[str, Any], cgroup: Cgroup 
 
 
 def _await_birth(link: wire.Wire, maker: int) -> tuple[int, int]:
-    """(pid, pidfd) of the init that our child `maker` bore."""
-    kind, body, fds = link.receive()
+    """(pid, pidfd) of the init that our child `maker` bore. What it bore has the same connection, and may be traced."""
+    kind, body, fds = link.receive(of=maker)
     close_all(fds)
     if kind != wire.FORKED or not isinstance(body, int) or body == maker:
         raise StartError("Internal", "the container's init ended before it was ready")
@@ -427,7 +427,7 @@ def _serve_helper(helper: int, link: wire.Wire, plan: spec.Plan, time_offsets: s
     """Write for the helper what it may not write itself, being undumpable; learn init's pid from it."""
     try:
         while True:
-            kind, body, _ = link.receive()
+            kind, body, _ = link.receive(of=helper)
             if kind == wire.USER_NAMESPACE:
                 write_maps(helper, plan.uid_map, plan.gid_map)
                 link.send(wire.MAPPED)

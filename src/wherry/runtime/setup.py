@@ -292,6 +292,7 @@ def _be_born(child: Child, process: processes.ProcessPlan) -> None:
     except OSError as error:
         raise StartError("Internal", f"fork: {words(error)}") from None
     if pid:
+        failpoint.hit("runtime-born")
         child.link.send(wire.FORKED, pid)
         os._exit(0)
     failpoint.hit("runtime-inside")

@@ -61,15 +61,16 @@ class Wire:
         except OSError:
             pass  # nobody waits for us any more
 
-    def receive(self, *, wait: bool = True) -> tuple[bytes, Any, list[int]]:
-        """(kind, decoded body or None, descriptors); kind is b"" at the end of file. Raises StartError when the other
-        side failed, BlockingIOError when nothing waits and `wait` is false."""
-        data, fds = fdpass.receive(self._socket, _LIMIT, wait=wait)
-        kind = data[:1]
-        body: Any = json.loads(data[1:]) if len(data) > 1 else None
-        if kind == FAILED:
-            raise StartError(body["kind"], body["message"])
-        return kind, body, fds
+    def receive(self, *, wait: bool = True, of: int | None = None) -> tuple[bytes, Any, list[int]]:
+        """Parent's side: (kind, decoded body or None, descriptors); kind is b"" at the end of file. Raises StartError
+        when the other side failed, or when process `of` must have sent the message and another has; BlockingIOError
+        when nothing waits and `wait` is false."""
+        data, fds, sender = fdpass.receive_named(self._socket, _LIMIT, wait=wait)
+        try:
+            return data[:1], _body_of(data, of is None or sender == of), fds
+        except BaseException:
+            fdpass.close_all(fds)
+            raise
 
     def failure(self) -> StartError | None:
         """Why the child ended, when it has told: the true reason of whatever failed here because it is gone."""
@@ -88,9 +89,21 @@ class Wire:
             os._exit(1)
 
 
+def _body_of(data: bytes, believed: bool) -> Any:
+    """The decoded body of a message, None without one; what is not `believed` can only be a failure."""
+    kind = data[:1]
+    body: Any = json.loads(data[1:]) if len(data) > 1 else None
+    if kind == FAILED:
+        raise StartError(body["kind"], body["message"])
+    if kind and not believed:
+        raise StartError("Internal", "another process spoke in the name of the one that was to make it")
+    return body
+
+
 def pair() -> tuple[Wire, Wire]:
-    """(parent's end, child's end)."""
+    """(parent's end, which tells who sent what, child's end)."""
     ours, theirs = fdpass.pair()
+    fdpass.name_senders(ours)
     return Wire(ours), Wire(theirs)
 
 

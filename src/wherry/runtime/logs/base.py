@@ -32,6 +32,9 @@ class Writer(Protocol):
     def close(self) -> None:
         """Flush, and end the use of the file."""
 
+    def owns(self, pid: int) -> bool:
+        """Whether child `pid` is the log's own."""
+
     def reaped(self, pid: int, status: int) -> bool:
         """Tell that child `pid` ended with wait status `status`; true when it was the log's own."""
 

@@ -16,6 +16,9 @@ class FileWriter(Unblocked):
         self.flush()
         self._file.close()
 
+    def owns(self, pid: int) -> bool:
+        return self._file.owns(pid)
+
     def reaped(self, pid: int, status: int) -> bool:
         return self._file.reaped(pid, status)
 

@@ -15,6 +15,9 @@ class Nothing(Unblocked):
     def close(self) -> None:
         pass
 
+    def owns(self, pid: int) -> bool:
+        return False
+
     def reaped(self, pid: int, status: int) -> bool:
         return False
 

@@ -87,9 +87,13 @@ class RotatingFile:
         except OSError:
             self._size += written
 
+    def owns(self, pid: int) -> bool:
+        """Whether child `pid` compresses for us."""
+        return pid == self._child != 0
+
     def reaped(self, pid: int, status: int) -> bool:
         """Tell of an ended child; false when it is not ours."""
-        if pid != self._child or not pid:
+        if not self.owns(pid):
             return False
         self._child = 0
         temporary, plain = f"{self._path}.gz.tmp", f"{self._path}.{self._child_index}"

@@ -111,9 +111,10 @@ class Helper:
         os.waitpid(self.pid, 0)
 
 
-def begin_exec(order: Order, init: tuple[int, int]) -> Joiner:
-    """Begin to run a further process beside `init`, (pid, pidfd). Raises OSError."""
-    return Joiner(lambda link: _join(link, order, init))
+def begin_exec(order: Order, init: tuple[int, int], taken: Callable[[int], bool]) -> Joiner:
+    """Begin to run a further process beside `init`, (pid, pidfd); `taken` tells children that it is not. Raises
+    OSError."""
+    return Joiner(lambda link: _join(link, order, init), taken)
 
 
 # ---------------------------------------------------------------- in the helper

@@ -235,7 +235,7 @@ class Supervisor:
         wanted = Wanted(str(message["exec_id"]), message["stdio"], order.pipes, message["attachments"], clients)
         try:
             order = order if given else order._replace(filter=self._filter)
-            joiner = birth.begin_exec(order, (init.pid, init.pidfd))
+            joiner = birth.begin_exec(order, (init.pid, init.pidfd), self._knows)
         except BaseException:
             order.pipes.close_ours()
             fds += clients
@@ -245,6 +245,11 @@ class Supervisor:
         joining = Joining(self._poller, joiner, wanted, self._exec_runs, self._joining.remove, self._why)
         self._joining.append(joining)
         return joining.answer
+
+    def _knows(self, pid: int) -> bool:
+        """Whether a child has its task already."""
+        joining = any(joining.pid == pid for joining in self._joining)
+        return pid in self._jobs or joining or (self._log is not None and self._log.owns(pid))
 
     def _why(self, error: StartError) -> StartError:
         """What kept an exec from running: the end of the container, if it is that."""

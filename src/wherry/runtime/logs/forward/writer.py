@@ -81,6 +81,9 @@ class Forwarded:
             poll.poll(left * 1000)
             self._push()
 
+    def owns(self, pid: int) -> bool:
+        return pid == self._child != 0 or self._cache.owns(pid)
+
     def reaped(self, pid: int, status: int) -> bool:
         if pid != self._child or not pid:
             return self._cache.reaped(pid, status)
