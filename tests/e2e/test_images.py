@@ -153,3 +153,17 @@ def test_a_save_that_breaks_is_told_and_leaves_no_file(own_host, client, tmp_pat
     assert save("save", "-o", str(tmp_path / "damaged.tar"), "e2e:big", check=False).returncode != 0
     assert list(tmp_path.iterdir()) == [] or client == "docker", "whose client keeps what it got"
     assert own_host.out("run", "--rm", "e2e:big", "echo", "goes on") == "goes on"
+
+
+def test_empty_names_name_nothing(host):
+    """An unset variable of a script is no success."""
+    for words, said in (
+        (("inspect", ""), "invalid container name or ID: value is empty"),
+        (("image", "inspect", ""), "Error: No such image:"),
+        (("volume", "inspect", ""), "value is empty"),
+        (("history", ""), "page not found"),
+    ):
+        ours, docker = host.wherry(*words, check=False), host.docker(*words, check=False)
+        assert (ours.returncode, ours.stdout) == (docker.returncode, docker.stdout)
+        assert said in ours.stderr
+        assert said in docker.stderr

@@ -133,6 +133,10 @@ class Engine:
             data = response.read()
             self._release(response)
             self._raise(response, data)
+        if response.status in (301, 307, 308):  # for a path with an empty name; what is there is no object
+            response.read()
+            self._release(response)
+            raise APIError(404, "page not found" if method == "GET" else "unexpected redirect in response")
         return response
 
     def json(

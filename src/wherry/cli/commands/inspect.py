@@ -38,6 +38,8 @@ _TYPES = ("config", "container", "image", "network", "node", "plugin", "secret",
 
 
 def _get(session: Session, kind: str, name: str, query: dict[str, str]) -> Any:
+    if not name.strip():
+        raise StatusError("Error: No such image:" if kind == "image" else f"invalid {kind} name or ID: value is empty")
     own = query if kind in ("container", "image", "network") else {}
     path = _PATHS.get(kind) or _FOREIGN[kind]
     return session.engine.json("GET", path.format(quote(name, "/:@")), own)
