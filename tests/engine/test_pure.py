@@ -160,6 +160,10 @@ def test_bad_binds(spec: str, kind: type[Exception], text: str) -> None:
         ({"Type": "foo", "Target": "/x"}, 'invalid mount config for type "foo": mount type unknown'),
         ({"Type": "volume", "Target": "x"}, "mount path must be absolute"),
         (
+            {"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "a"}},
+            "must not set Subpath when using anonymous volumes",
+        ),
+        (
             {"Type": "bind", "Source": "/tmp", "Target": "/x", "VolumeOptions": {}},
             'VolumeOptions must not be specified on mount type "bind"',
         ),

@@ -228,6 +228,7 @@ class Engine:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             await asyncio.wait({work})
+            work.exception()  # that the client is gone, most likely: nobody is left to be told
             raise
 
     async def to_the_end(self, work: Awaitable[T]) -> T:

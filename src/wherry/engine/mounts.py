@@ -153,6 +153,8 @@ def _parse_bind_mount(mount: Mount, roots: tuple[str, ...]) -> MountPoint:
 
 def _parse_volume_mount(mount: Mount, roots: tuple[str, ...]) -> MountPoint:
     options = mount.VolumeOptions
+    if options and options.Subpath and not mount.Source:
+        raise InvalidArgument("must not set Subpath when using anonymous volumes")
     if options and options.Subpath and not _is_local(options.Subpath):
         raise InvalidArgument("subpath must be a relative path within the volume")
     driver = (options.DriverConfig.Name if options and options.DriverConfig else "") or "local"
