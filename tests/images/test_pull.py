@@ -249,6 +249,7 @@ REFUSED = {
     "a layer of no kind": (layer_field(mediaType="application/x-foo"), "unsupported media type application/x-foo"),
     "a digest that climbs": (layer_field(digest="sha256:../../../etc/passwd"), "invalid checksum digest"),
     "a digest of another kind": (layer_field(digest="sha512:" + "0" * 128), "unsupported digest algorithm"),
+    "too many layers": (lambda i: changed(i, layers=json.loads(i.manifest)["layers"] * 300), "image has 600 layers"),
     "a size too large": (layer_field(size=10_000), "less than the 10000 bytes announced"),
     "a size too small": (layer_field(size=10), "more than the 10 bytes announced"),
     "a negative size": (layer_field(size=-1), "invalid size"),

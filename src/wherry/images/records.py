@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import msgspec
@@ -356,14 +357,12 @@ class Records:
 
     def shared_layers(self, diff_ids: list[str]) -> int:
         """How many of the layers, from the lowest on, some image has in the same places."""
-        images: set[object] | None = None
-        for position, diff_id in enumerate(diff_ids):
-            sql = "SELECT image FROM image_layers WHERE diff_id = ? AND position = ?"
-            having = {row[0] for row in self._db.all(sql, (diff_id, position))}
-            images = having if images is None else images & having
-            if not images:
-                return position
-        return len(diff_ids)
+        if not diff_ids:
+            return 0
+        sql = """SELECT image, diff_id FROM image_layers WHERE image IN
+                 (SELECT image FROM image_layers WHERE diff_id = ? AND position = 0) ORDER BY image, position"""
+        found = groupby(self._db.all(sql, (diff_ids[0],)), key=lambda row: row[0])
+        return max((_common([str(row[1]) for row in rows], diff_ids) for _, rows in found), default=0)
 
     def diff_ids(self) -> set[str]:
         """All layers that some image has."""
@@ -418,6 +417,11 @@ class Records:
 def _index_entry(digest: object, media_type: object, size: object, name: object) -> oci.Descriptor:
     annotations = {oci.CONTAINERD_NAME: str(name), oci.REF_NAME: str(name)} if name else None
     return oci.Descriptor(str(media_type), str(digest), _int(size), annotations)
+
+
+def _common(one: list[str], other: list[str]) -> int:
+    """How many layers two images have in common, from the lowest on."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _int(value: object) -> int:
