@@ -240,6 +240,28 @@ def test_children_and_their_parents(store):
     assert store.list(all=True) == []
 
 
+def test_parents_that_none_can_be_are_not_believed(store):
+    configs = [mkimg.config([BASE], comment=comment) for comment in "ab"]
+    items = [
+        {"Config": f"{name}.json", "RepoTags": [f"{name}:1"], "Layers": ["l0/layer.tar"], "Parent": digest(parent)}
+        for name, parent in zip("ab", reversed(configs), strict=True)
+    ]
+    extra = [mkimg.file(f"{name}.json".encode(), data) for name, data in zip("ab", configs, strict=True)]
+    images, _ = load(store, docker_archive([BASE], manifest=items, extra=extra))
+    assert [image.parent for image in images] == ["", ""]
+    for image in images:
+        store.remove(image.id, users=nobody)
+    (kid,), _ = load(store, docker_archive([BASE], manifest=[items[0] | {"Parent": digest(b"none")}], extra=extra))
+    assert kid.parent == ""
+
+
+def test_how_many_layers_some_image_has_too(store):
+    load(store, docker_archive([BASE, TOP], ["a:1"]))
+    load(store, docker_archive([TOP], ["b:1"]))
+    for layers, shared in (([], 0), ([BASE], 1), ([BASE, TOP], 2), ([BASE, TOP, TOP], 2), ([TOP, TOP], 1), ([b""], 0)):
+        assert store.records.shared_layers([digest(layer) for layer in layers]) == shared
+
+
 def test_layers_that_others_have_stay(store, paths):
     load(store, docker_archive([BASE], ["a:1"]))
     (image,), _ = load(store, docker_archive([BASE, TOP], ["b:1"]))
