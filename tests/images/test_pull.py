@@ -1,5 +1,7 @@
 """Pulling into a store: what is fetched, what is verified, what is left when it fails."""
 
+import errno
+import gzip
 import json
 import os
 import threading
@@ -486,6 +488,58 @@ def test_a_full_disk_gets_its_space_back(monkeypatch, store, paths, registry):
         pull(store, registry.address)
     assert contents(paths) == ([], [])
     assert partials(paths) == ["partial-" + "0" * 64]
+
+
+def test_a_disk_that_lets_nothing_go_stops_no_later_pull(monkeypatch, store, registry):
+    registry.store.put("app", "1", make_image([small("a"), gzip.compress(b"no archive" * 100)]))
+    good = registry.store.put("app", "2", make_image([small("a")]))
+
+    def read_only(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.downloads._layers, "discard", read_only)
+        with pytest.raises(WherryError):
+            pull(store, registry.address)
+    pull(store, registry.address, "app:2")
+    assert store.resolve(digest(good.config))
+    assert store.downloads._running == {}
+
+
+def test_slow_layers_leave_room_for_others_to_be_unpacked(store, registry):
+    slow = [big("one"), big("two")]
+    registry.store.put("slow", "1", make_image(slow))
+    registry.store.put("app", "1", make_image([small("a")]))
+    gates = [Gate(registry, layer) for layer in slow]
+    running, errors = in_thread(lambda: pull(store, registry.address, "slow:1"))
+    assert all(gate.reached.wait(30) for gate in gates)
+    other, others = in_thread(lambda: pull(store, registry.address))
+    other.join(30)
+    passed = not other.is_alive()
+    for gate in gates:
+        gate.open()
+    running.join()
+    other.join()
+    assert (passed, errors, others) == (True, [], [])
+
+
+def test_a_download_that_waits_is_cancelled_twice(store, registry):
+    layer = big()
+    registry.store.put("app", "1", make_image([layer, small("a")]))
+    store.downloads.resize(1)
+    gate = Gate(registry, layer)
+    running = pull_of(store, registry.address)
+    thread, errors = in_thread(running.run)
+    assert gate.reached.wait(30)
+    while len(store.downloads._running) < 2:
+        pass
+    waits = store.downloads._running[digest(small("a"))]
+    waits.cancel()
+    waits.cancel()
+    running.cancel()
+    thread.join()
+    gate.open()
+    assert [isinstance(error, Cancelled) for error in errors] == [True]
 
 
 def test_rests_are_dropped_when_they_are_old_or_many(store, paths):
