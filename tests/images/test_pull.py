@@ -17,6 +17,7 @@ from wherry.errors import NotFound, Unavailable, WherryError
 from wherry.images import platforms
 from wherry.images.oci import Descriptor, Platform
 from wherry.images.progress import short
+from wherry.images.store import ImageStore
 from wherry.registry.cancel import Cancelled
 
 
@@ -135,6 +136,19 @@ def test_a_lost_layer_is_fetched_again(store, paths, registry, image):
     pull(store, registry.address)
     assert len(store.lower_dirs(found)) == 2
     assert store.content.has(digest(image.layers[0]))
+
+
+@pytest.mark.parametrize("how", ["lost", "damaged"])
+def test_a_config_that_was_lost_is_fetched_again(store, db, paths, registry, image, how):
+    pull(store, registry.address)
+    path = paths.blobs / digest(image.config)[7:]
+    path.unlink()
+    if how == "damaged":
+        path.write_bytes(b"{}")
+    again = ImageStore(db, paths, shop.driver())
+    pull(again, registry.address)
+    assert again.resolve(f"{registry.address}/app:1").id == digest(image.config)
+    assert path.read_bytes() == image.config
 
 
 # platforms
