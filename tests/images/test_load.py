@@ -47,6 +47,20 @@ def test_the_order_of_members_does_not_matter(store):
     assert image.repo_tags == []
 
 
+@pytest.mark.parametrize("form_of_archive", ["docker", "oci"])
+def test_more_layers_than_can_be_mounted(store, paths, form_of_archive):
+    layers = [archive()] * 501
+    if form_of_archive == "docker":
+        items = [{"Config": "c.json", "RepoTags": ["x:1"], "Layers": ["l0/layer.tar"] * 501}]
+        data = docker_archive(layers, blobs=layers[:1], manifest=items)
+    else:
+        manifest, members = mkimg.oci_manifest(layers)
+        data = mkimg.oci_layout([mkimg.descriptor(manifest, mkimg.MANIFEST)], members[:3])
+    with pytest.raises(InvalidArgument, match="the image has 501 layers: no more than 500 can be mounted"):
+        load(store, data)
+    assert contents(paths) == ([], [])
+
+
 def test_links_between_members_are_names_not_paths(store, canary):
     evil = archive(symlink(b"l0/layer.tar", f"{canary}/file".encode()), file(b"c.json", mkimg.config([BASE])))
     manifest = json.dumps([{"Config": "c.json", "Layers": ["l0/layer.tar"]}]).encode()

@@ -1,5 +1,7 @@
 """Pulling into a store: what is fetched, what is verified, what is left when it fails."""
 
+import errno
+import gzip
 import json
 import os
 import threading
@@ -15,6 +17,7 @@ from wherry.errors import NotFound, Unavailable, WherryError
 from wherry.images import platforms
 from wherry.images.oci import Descriptor, Platform
 from wherry.images.progress import short
+from wherry.images.store import ImageStore
 from wherry.registry.cancel import Cancelled
 
 
@@ -135,6 +138,19 @@ def test_a_lost_layer_is_fetched_again(store, paths, registry, image):
     assert store.content.has(digest(image.layers[0]))
 
 
+@pytest.mark.parametrize("how", ["lost", "damaged"])
+def test_a_config_that_was_lost_is_fetched_again(store, db, paths, registry, image, how):
+    pull(store, registry.address)
+    path = paths.blobs / digest(image.config)[7:]
+    path.unlink()
+    if how == "damaged":
+        path.write_bytes(b"{}")
+    again = ImageStore(db, paths, shop.driver())
+    pull(again, registry.address)
+    assert again.resolve(f"{registry.address}/app:1").id == digest(image.config)
+    assert path.read_bytes() == image.config
+
+
 # platforms
 
 
@@ -249,6 +265,7 @@ REFUSED = {
     "a layer of no kind": (layer_field(mediaType="application/x-foo"), "unsupported media type application/x-foo"),
     "a digest that climbs": (layer_field(digest="sha256:../../../etc/passwd"), "invalid checksum digest"),
     "a digest of another kind": (layer_field(digest="sha512:" + "0" * 128), "unsupported digest algorithm"),
+    "too many layers": (lambda i: changed(i, layers=json.loads(i.manifest)["layers"] * 300), "image has 600 layers"),
     "a size too large": (layer_field(size=10_000), "less than the 10000 bytes announced"),
     "a size too small": (layer_field(size=10), "more than the 10 bytes announced"),
     "a negative size": (layer_field(size=-1), "invalid size"),
@@ -485,6 +502,57 @@ def test_a_full_disk_gets_its_space_back(monkeypatch, store, paths, registry):
         pull(store, registry.address)
     assert contents(paths) == ([], [])
     assert partials(paths) == ["partial-" + "0" * 64]
+
+
+def test_a_disk_that_lets_nothing_go_stops_no_later_pull(monkeypatch, store, registry):
+    registry.store.put("app", "1", make_image([small("a"), gzip.compress(b"no archive" * 100)]))
+    good = registry.store.put("app", "2", make_image([small("a")]))
+
+    def read_only(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.downloads._layers, "discard", read_only)
+        with pytest.raises(WherryError):
+            pull(store, registry.address)
+    pull(store, registry.address, "app:2")
+    assert store.resolve(digest(good.config))
+    assert store.downloads._running == {}
+
+
+def test_slow_layers_leave_room_for_others_to_be_unpacked(store, registry):
+    slow = [big("one"), big("two")]
+    registry.store.put("slow", "1", make_image(slow))
+    registry.store.put("app", "1", make_image([small("a")]))
+    gates = [Gate(registry, layer) for layer in slow]
+    running, errors = in_thread(lambda: pull(store, registry.address, "slow:1"))
+    assert all(gate.reached.wait(30) for gate in gates)
+    other, others = in_thread(lambda: pull(store, registry.address))
+    other.join()
+    assert [store.downloads._running[digest(layer)].fetched for layer in slow] == [False, False]
+    for gate in gates:
+        gate.open()
+    running.join()
+    assert (errors, others) == ([], [])
+
+
+def test_a_download_that_waits_is_cancelled_twice(store, registry):
+    layer = big()
+    registry.store.put("app", "1", make_image([layer, small("a")]))
+    store.downloads.resize(1)
+    gate = Gate(registry, layer)
+    running = pull_of(store, registry.address)
+    thread, errors = in_thread(running.run)
+    assert gate.reached.wait(30)
+    while len(store.downloads._running) < 2:
+        pass
+    waits = store.downloads._running[digest(small("a"))]
+    waits.cancel()
+    waits.cancel()
+    running.cancel()
+    thread.join()
+    gate.open()
+    assert [isinstance(error, Cancelled) for error in errors] == [True]
 
 
 def test_rests_are_dropped_when_they_are_old_or_many(store, paths):

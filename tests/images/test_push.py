@@ -13,6 +13,7 @@ from tests.images.puller import big, pull, push, push_of, small
 from tests.images.shop import BASE, TOP, contents, load, nobody
 from tests.registry.servers import MANIFEST, OCI_MANIFEST, DockerRegistry, PythonRegistry, make_image
 from wherry.errors import WherryError
+from wherry.images.archive.compression import zstd
 from wherry.images.progress import short
 from wherry.registry.cancel import Cancelled
 
@@ -110,6 +111,18 @@ def _blobs(members):
     for member in members:
         size = int(member[124:135], 8)
         yield member[512 : 512 + size]
+
+
+def test_one_layer_in_two_forms_keeps_both(store, registry):
+    name = f"{registry.address}/forms:1"
+    document, members = oci_manifest([BASE, BASE], blobs=[gzip.compress(BASE), zstd.compress(BASE)], suffix="+gzip")
+    manifest = json.loads(document)
+    manifest["layers"][1]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+zstd"
+    document = json.dumps(manifest).encode()
+    descriptor = _descriptor(document) | {"annotations": {"io.containerd.image.name": name}}
+    load(store, oci_layout([descriptor], [*members, blob(document)]))
+    push(store, registry.address, "forms:1")
+    assert manifest_of(registry, "forms", "1") == document
 
 
 def test_an_image_in_a_strange_compression_is_pushed_as_gzip(store, registry):

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import tarfile
 
 import pytest
@@ -238,6 +239,60 @@ def test_children_and_their_parents(store):
     assert deleted[:2] == [{"Untagged": "kid:1"}, {"Deleted": kid.id}]
     assert {"Deleted": parent} in deleted
     assert store.list(all=True) == []
+
+
+def test_parents_that_none_can_be_are_not_believed(store):
+    configs = [mkimg.config([BASE], comment=comment) for comment in "ab"]
+    items = [
+        {"Config": f"{name}.json", "RepoTags": [f"{name}:1"], "Layers": ["l0/layer.tar"], "Parent": digest(parent)}
+        for name, parent in zip("ab", reversed(configs), strict=True)
+    ]
+    extra = [mkimg.file(f"{name}.json".encode(), data) for name, data in zip("ab", configs, strict=True)]
+    images, _ = load(store, docker_archive([BASE], manifest=items, extra=extra))
+    assert [image.parent for image in images] == ["", ""]
+    for image in images:
+        store.remove(image.id, users=nobody)
+    (kid,), _ = load(store, docker_archive([BASE], manifest=[items[0] | {"Parent": digest(b"none")}], extra=extra))
+    assert kid.parent == ""
+
+
+def test_how_many_layers_some_image_has_too(store):
+    load(store, docker_archive([BASE, TOP], ["a:1"]))
+    load(store, docker_archive([TOP], ["b:1"]))
+    for layers, shared in (([], 0), ([BASE], 1), ([BASE, TOP], 2), ([BASE, TOP, TOP], 2), ([TOP, TOP], 1), ([b""], 0)):
+        assert store.records.shared_layers([digest(layer) for layer in layers]) == shared
+
+
+def test_the_empty_layer_is_mounted_again(store, paths):
+    load(store, docker_archive([mkimg.archive()], ["empty:1"]))  # whose one layer is packed
+    config = mkimg.config([], history=[])
+    (image,), _ = load(store, docker_archive([], ["none:1"], config_data=config))
+    for _ in range(2):
+        assert list(map(os.path.isdir, store.hold(image))) == [True]
+        store.unmount([])
+
+
+def test_layers_in_use_are_no_stale_mounts(store):
+    (image,), _ = load(store, docker_archive([BASE], ["a:1"]))
+    held = store.hold(image)
+    store.remove("a:1", force=True, users=nobody)
+    assert store.stale_mounts(dry_run=True) == []
+    assert store.stale_mounts(dry_run=False) == []
+    assert list(map(os.path.isdir, held)) == [True]
+    store.let_go(held)
+    assert not os.path.exists(held[0])
+
+
+def test_an_image_that_comes_back_is_read_anew(store):
+    """It may have another manifest than the one that was removed while it was being read."""
+    (image,), _ = load(store, docker_archive([BASE], ["a:1"]))
+    stale = dict(store.records._cache)
+    store.remove("a:1", users=nobody)
+    manifest, members = mkimg.oci_manifest([BASE], blobs=[gzip.compress(BASE)], suffix="+gzip")
+    (again,), _ = load(store, mkimg.oci_layout([mkimg.descriptor(manifest, mkimg.MANIFEST)], members))
+    store.records._cache.update(stale)
+    assert again.id == image.id
+    assert store.resolve(image.id).manifest.digest == digest(manifest) != image.manifest.digest
 
 
 def test_layers_that_others_have_stay(store, paths):

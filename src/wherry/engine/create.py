@@ -135,7 +135,7 @@ async def _make(engine: "Engine", record: Container, image: Image | None) -> Non
         engine.containers.release_name(record.name, record.id)
         mounts.undo(engine, made)
         await engine.run_blocking(populate.undo, engine, filling)
-        delete_tree(engine.paths.container(record.id))
+        await engine.run_blocking(delete_tree, engine.paths.container(record.id))
         await engine.run_blocking(engine.images.let_go, record.lower_dirs)
         raise
     if filling.staged:

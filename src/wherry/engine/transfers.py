@@ -15,6 +15,7 @@ from wherry.images.pool import Pool
 from wherry.images.pull import Pull, decode, mismatch
 from wherry.images.push import Push
 from wherry.images.references import DEFAULT_DOMAIN, Reference
+from wherry.registry.cancel import Cancellation
 from wherry.registry.client import Registry
 from wherry.registry.config import LOOPBACK, ProxyConfig, RegistryConfig
 from wherry.registry.credentials import Credentials
@@ -45,7 +46,7 @@ class Transfers:
         self.registry = Registry(self.config)
         self.uploads = Pool(config.max_concurrent_uploads, "upload")
         self._threads = ThreadPoolExecutor(_THREADS, "registry")
-        self._running: set[Work] = set()
+        self._running: set[Work | Cancellation] = set()
 
     def reconfigure(self, config: EngineConfig) -> None:
         """Take over what may change while running. What is under way keeps its own."""
@@ -70,9 +71,17 @@ class Transfers:
         finally:
             self._running.discard(work)
 
-    async def ask(self, question: Callable[[], Any]) -> Any:
-        """Ask a registry in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, question)
+    async def ask(self, question: Callable[[Cancellation], Any]) -> Any:
+        """Ask a registry in a thread. Cancelled, the question is broken off."""
+        cancellation = Cancellation()
+        self._running.add(cancellation)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, question, cancellation)
+        except asyncio.CancelledError:
+            cancellation.cancel()
+            raise
+        finally:
+            self._running.discard(cancellation)
 
     def close(self) -> None:
         """Break everything off: the daemon goes."""
@@ -144,7 +153,9 @@ async def _publish(engine: "Engine", action: str, reference: Reference) -> None:
 async def log_in(engine: "Engine", server: str, credentials: Credentials) -> tuple[str, str]:
     """POST /auth: what to tell, and an identity token to keep in the password's place. Raises `Unauthorized`."""
     registry = engine.transfers.registry
-    answer: tuple[str, str] = await engine.transfers.ask(lambda: registry.login(server, credentials))
+    answer: tuple[str, str] = await engine.transfers.ask(
+        lambda cancel: registry.login(server, credentials, cancel=cancel)
+    )
     return answer
 
 
@@ -154,8 +165,8 @@ async def describe_remote(
     """GET /distribution/{name}/json: what the name stands for, and the platforms; None where Docker knows none."""
     registry = engine.transfers.registry
 
-    def ask() -> tuple[oci.Descriptor, list[oci.Platform] | None]:
-        with registry.repository(reference.domain, reference.path, credentials) as repository:
+    def ask(cancel: Cancellation) -> tuple[oci.Descriptor, list[oci.Platform] | None]:
+        with registry.repository(reference.domain, reference.path, credentials, cancel=cancel) as repository:
             try:
                 raw = repository.manifest(reference.digest or reference.tag)
             except NotFound as error:  # the words of the registry alone
@@ -179,7 +190,7 @@ async def search(
     """GET /images/search. Raises `InvalidArgument` for a bad term."""
     domain, rest = _search_term(term)
     registry = engine.transfers.registry
-    found = await engine.transfers.ask(lambda: registry.search(domain, rest, limit, credentials))
+    found = await engine.transfers.ask(lambda cancel: registry.search(domain, rest, limit, credentials, cancel=cancel))
     return [result for result in map(_result, found) if filters.admit(result)]
 
 

@@ -1,20 +1,13 @@
 """`docker import URL`: a root file system's archive that the engine itself fetches, by HTTP or HTTPS."""
 
-from typing import IO, TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-from wherry.errors import Forbidden, Internal, InvalidArgument, NotFound, Unauthorized, WherryError
 from wherry.images import oci, progress
 from wherry.registry.cancel import Cancellation
 
 if TYPE_CHECKING:
-    from urllib.request import OpenerDirector
-
+    from wherry.engine.url_get import Body
     from wherry.images.store import ImageStore
-
-_TIMEOUT_S = 60
-_BODY_SHOWN = 4096
-_KINDS: dict[int, type[WherryError]] = {404: NotFound, 400: InvalidArgument, 401: Unauthorized, 403: Forbidden}
 
 
 class UrlImport:
@@ -46,15 +39,16 @@ class UrlImport:
         self._cancellation = Cancellation()
 
     def cancel(self) -> None:
-        """Nobody wants it any more: `run` raises with the next bytes that come."""
+        """Nobody wants it any more: `run` raises soon."""
         self._cancellation.cancel()
 
     def run(self) -> None:
         """Fetch and import. Raises with Docker's words."""
-        with _open(self._url) as reply:
+        from wherry.engine.url_get import Body
+
+        with Body(self._url, self._cancellation) as body:
             self._report(progress.message(f"Downloading from {self._url}"))
-            total = int(reply.headers.get("Content-Length") or 0)  # type: ignore[attr-defined]
-            stream = _Counted(reply, total, self._report, self._cancellation)
+            stream = _Counted(body, self._report)
             self.image_id = self._store.import_(
                 stream,  # type: ignore[arg-type]
                 reference=self._reference,
@@ -66,64 +60,15 @@ class UrlImport:
 
 
 class _Counted:
-    """A reply's body that tells how far it is."""
+    """A body that tells how far it is."""
 
-    def __init__(self, reply: IO[bytes], total: int, report: progress.Report, cancellation: Cancellation) -> None:
-        self._reply = reply
-        self._total = total
+    def __init__(self, body: "Body", report: progress.Report) -> None:
+        self._body = body
         self._report = report
-        self._cancellation = cancellation
         self._pace = progress.Pace()
-        self._current = 0
 
-    def read(self, limit: int = -1) -> bytes:
-        self._cancellation.check()
-        try:
-            data = self._reply.read(limit)
-        except OSError as error:
-            raise Internal(f"unexpected EOF: {error}") from error
-        self._current += len(data)
+    def read(self, limit: int) -> bytes:
+        data = self._body.read(limit)
         if data and self._pace():
-            self._report(progress.amount("Importing", self._current, self._total))
+            self._report(progress.amount("Importing", self._body.current, self._body.total or 0))
         return data
-
-
-def _open(url: str) -> IO[bytes]:
-    from urllib.error import HTTPError, URLError
-
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise Internal(f'Get "{url}": unsupported protocol scheme "{parts.scheme}"')
-    if not parts.hostname:
-        raise Internal(f'Get "{parts.scheme}:": http: no Host in request URL')
-    try:
-        reply: IO[bytes] = _opener().open(url, timeout=_TIMEOUT_S)
-    except HTTPError as error:
-        with error:
-            body = error.read(_BODY_SHOWN).decode(errors="replace").strip()
-        kind = _KINDS.get(error.code, Internal)
-        raise kind(f"failed to GET {url} with status {error.code} {error.reason}: {body}") from None
-    except (URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ConnectionRefusedError):
-            port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-            reason = f"dial tcp {parts.hostname}:{port}: connect: connection refused"
-        raise Internal(f'Get "{url}": {reason}') from None
-    return reply
-
-
-def _opener() -> "OpenerDirector":
-    """HTTP and HTTPS, through the environment's proxies, with redirects to no other kind of place."""
-    from urllib import request
-
-    opener = request.OpenerDirector()
-    for handler in (
-        request.ProxyHandler,
-        request.HTTPHandler,
-        request.HTTPSHandler,
-        request.HTTPRedirectHandler,
-        request.HTTPDefaultErrorHandler,
-        request.HTTPErrorProcessor,
-    ):
-        opener.add_handler(handler())
-    return opener

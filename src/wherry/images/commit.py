@@ -81,3 +81,14 @@ def image_config(parent: Image, commit: Commit, diff_id: str | None) -> bytes:
         container_config=commit.container_config,
     )
     return oci.encode(image)
+
+
+def imported_config(image: oci.ImageConfig, where: oci.Platform, message: str) -> bytes:
+    """The config of an imported image, made now: `image` with what it runs on and one step of history."""
+    now = time.time_ns()
+    seconds, nanoseconds = divmod(now, 10**9)
+    created = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+    image.architecture, image.os, image.variant = where.architecture, where.os or "linux", where.variant
+    image.created, image.comment = created, message
+    image.history = [oci.History(created=created, comment=message)]
+    return oci.encode(image)

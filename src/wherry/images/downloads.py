@@ -8,10 +8,12 @@ they are many, and by a prune of images.
 """
 
 import errno
+import logging
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, InvalidStateError, wait
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,10 @@ from wherry.registry.blobs import BlobReader
 from wherry.registry.cancel import Cancellation, Cancelled
 from wherry.registry.repository import Repository
 
+log = logging.getLogger(__name__)
+
 CONCURRENT = 3
-_UNPACKERS = 2
+_UNPACKERS_MORE = 2  # than fetchers, each of which keeps one waiting: for what has arrived
 _PIECE = 1 << 20
 _PARTIAL_MIN = 1 << 20
 _PARTIAL_AGE_S = 3 * 24 * 3600
@@ -111,7 +115,7 @@ class Download:
 
     # the work
 
-    def start(self, fetchers: Pool, unpackers: ThreadPoolExecutor, open_: Open) -> None:
+    def start(self, fetchers: Pool, unpackers: Pool, open_: Open) -> None:
         """Fetch it in one of the threads `fetchers`."""
         self._fetching = fetchers.submit(lambda: self._run(open_, unpackers))
 
@@ -123,13 +127,13 @@ class Download:
         elif self.fetched and not self.done.done():
             self.ingest.fail(Cancelled())
 
-    def _run(self, open_: Open, unpackers: ThreadPoolExecutor) -> None:
+    def _run(self, open_: Open, unpackers: Pool) -> None:
         try:
             self._fetch(open_, unpackers)
         except BaseException as error:
             self._fail(error)
 
-    def _fetch(self, open_: Open, unpackers: ThreadPoolExecutor) -> None:
+    def _fetch(self, open_: Open, unpackers: Pool) -> None:
         self._cancellation.check()
         taken_up = self._receive(open_, unpackers)
         if taken_up and self.ingest.digest != self.digest:  # what was left of an earlier try was no good
@@ -143,11 +147,22 @@ class Download:
         assert self._unpacking
         self._unpacking.add_done_callback(self._unpacked)
 
-    def _receive(self, open_: Open, unpackers: ThreadPoolExecutor) -> int:
+    def _begin(self, unpackers: Pool) -> Ingest:
+        """Open the blob, and have it unpacked as it comes."""
+        self._unpacking = None
+        with ExitStack() as undo:
+            path = self._layers.begin()
+            undo.callback(self._layers.discard, path)
+            ingest = _Arriving(self._content.partial(self.digest), self._extracting)
+            undo.callback(ingest.close)
+            self._unpacking = unpackers.submit(partial(unpack, self._layers, ingest, path))
+            undo.pop_all()
+        self.ingest, self.path = ingest, path
+        return ingest
+
+    def _receive(self, open_: Open, unpackers: Pool) -> int:
         """Take in the whole blob; returns how much of it was here before."""
-        ingest = self.ingest = _Arriving(self._content.partial(self.digest), self._extracting)
-        self.path = self._layers.begin()
-        self._unpacking = unpackers.submit(unpack, self._layers, ingest, self.path)
+        ingest = self._begin(unpackers)
         taken_up = ingest.take_up(self.size)
         failpoint.hit("pull-taken-up")
         if taken_up < self.size:
@@ -195,22 +210,24 @@ class Download:
             self._useless = isinstance(error, InvalidArgument)
             self._fail(error)
             return
-        self.say(progress.moving("Extracting", self.digest, self.size, self.size))
-        self.say(progress.layer("Pull complete", self.digest))
-        self.done.set_result(unpacking.result())
+        try:
+            self.say(progress.moving("Extracting", self.digest, self.size, self.size))
+            self.say(progress.layer("Pull complete", self.digest))
+        finally:
+            self.done.set_result(unpacking.result())
 
     def _fail(self, error: BaseException) -> None:
-        if isinstance(error, Unavailable) or (
-            isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        ):
-            self._useless = True
-        if self._unpacking is not None:
-            self._give_up(error)
-        self._end(error)
+        self._useless = self._useless or _is_full(error)
+        try:
+            if self._unpacking is not None:
+                self._give_up(error)
+        finally:
+            self._end(error)
 
     def _end(self, error: BaseException) -> None:
         self._failed(self)
-        self.done.set_exception(error)
+        with suppress(InvalidStateError):  # cancelled twice
+            self.done.set_exception(error)
 
     def _give_up(self, error: BaseException) -> None:
         """Stop the unpacking and clear away; what came of the blob stays if it may be of use."""
@@ -221,12 +238,16 @@ class Download:
         self.release(keep=useful)
 
     def release(self, *, keep: bool = False) -> None:
-        """Clear away what was not published."""
-        if keep:
-            self.ingest.close()
-        else:
-            self.ingest.discard()
-        self._layers.discard(self.path)
+        """Clear away what was not published. What the disk does not let go of is left to the next start."""
+        try:
+            try:
+                self.ingest.close()
+                if not keep:
+                    self.ingest.discard()
+            finally:
+                self._layers.discard(self.path)
+        except OSError as error:
+            log.warning("layer %s: what came of it cannot be deleted: %s", self.digest, error)
 
 
 class Downloads:
@@ -239,13 +260,14 @@ class Downloads:
         self._where = where
         self._changed = threading.Condition()
         self._running: dict[str, Download] = {}
-        self._unpackers = ThreadPoolExecutor(_UNPACKERS, "unpack")
+        self._unpackers = Pool(_unpackers(CONCURRENT), "unpack")
         self._fetchers = Pool(CONCURRENT, "download")
 
     def resize(self, limit: int) -> None:
         """Let `limit` layers be fetched at a time, 0 being no limit."""
         with self._changed:
             self._fetchers.resize(limit)
+            self._unpackers.resize(_unpackers(limit))
 
     def join(self, descriptor: Descriptor, open_: Open, report: Report) -> tuple[Download, bool]:
         """The download of a layer, and whether it was begun for this call. Each call wants a `leave`."""
@@ -256,13 +278,13 @@ class Downloads:
                 found.watch(report)
                 return found, False
             if not self._running:
-                self._content.drop_partials({descriptor.digest}, age_s=_PARTIAL_AGE_S, total=_PARTIALS_TOTAL)
+                self.drop_old_partials({descriptor.digest})
             download = Download(descriptor, self._content, self._layers, self._where, self._forget)
             download.watch(report)
             if 0 < self._fetchers.limit <= sum(not other.fetched for other in self._running.values()):
                 download.say(progress.layer("Waiting", download.digest))
-            self._running[download.digest] = download
             download.start(self._fetchers, self._unpackers, open_)
+            self._running[download.digest] = download
             return download, True
 
     def _forget(self, download: Download) -> None:
@@ -280,8 +302,15 @@ class Downloads:
         download.cancel()
         wait([download.done])
         if download.done.exception() is None:
-            download.release()
-            self._forget(download)
+            try:
+                download.release()
+            finally:
+                self._forget(download)
+
+    def drop_old_partials(self, wanted: Collection[str] = ()) -> None:
+        """Delete what interrupted pulls left long ago, or left too much of, except of the digests `wanted`. While
+        nothing is pulled."""
+        self._content.drop_partials(wanted, age_s=_PARTIAL_AGE_S, total=_PARTIALS_TOTAL)
 
     def drop_partials(self) -> int:
         """Delete what interrupted pulls left; the bytes."""
@@ -295,7 +324,11 @@ class Downloads:
         for download in running:
             download.cancel()
         self._fetchers.close()
-        self._unpackers.shutdown(wait=False)
+        self._unpackers.close()
+
+
+def _unpackers(fetchers: int) -> int:
+    return fetchers and fetchers + _UNPACKERS_MORE
 
 
 def _is_full(error: BaseException) -> bool:

@@ -176,6 +176,7 @@ class Resolver:
         self._records = records
         self._host = host
         self._wanted = wanted
+        self._earlier: dict[str, list[str]] = {}  # layers by image, of this archive
 
     def images(self) -> list[NewImage]:
         """All images of the archive, each once with all its names, layers verified. Raises `InvalidArgument` for
@@ -222,14 +223,27 @@ class Resolver:
             )
         if self._wanted is not None and not oci.fits(config.platform, self._wanted):
             return None
+        oci.check_layers(len(item.layers))
         pairs = zip(item.layers, config.rootfs.diff_ids, strict=True)
         found = [self._docker_layer(at, name, diff_id) for at, (name, diff_id) in enumerate(pairs)]
         rows = [row for row, _ in found]
         descriptors = [descriptor for _, descriptor in found]
         image_id = _digest(data)
+        self._earlier[image_id] = [row.diff_id for row in rows]
         document, media_type = self._original_manifest(image_id, descriptors) or make_manifest(data, descriptors)
-        parent = item.parent if item.parent and item.parent != image_id else ""
-        return NewImage(image_id, data, document, media_type, rows, names, check_digest(parent) if parent else "")
+        parent = self._parent(check_digest(item.parent), rows) if item.parent else ""
+        return NewImage(image_id, data, document, media_type, rows, names, parent)
+
+    def _parent(self, image_id: str, rows: list[LayerRow]) -> str:
+        """The parent an archive tells of, if it can be that: an image that is here, or came before, and has some of the
+        layers, but not all. So no chain of parents is a circle."""
+        diff_ids = [row.diff_id for row in rows]
+        known = self._earlier.get(image_id)
+        if known is None:
+            known = [row.diff_id for row in self._records.layer_rows(image_id)]
+            if not known and self._records.find(image_id) is None:
+                return ""
+        return image_id if len(known) < len(diff_ids) and known == diff_ids[: len(known)] else ""
 
     def _docker_layer(self, position: int, name: str, diff_id: str) -> tuple[LayerRow, oci.Descriptor]:
         check_digest(diff_id)
@@ -314,6 +328,7 @@ class Resolver:
             )
         if self._wanted is not None and not oci.fits(config.platform, self._wanted):
             raise NotFound(f"requested platform ({self._wanted}) not found: the image has {config.platform}")
+        oci.check_layers(len(manifest.layers))
         rows = []
         for position, (layer, diff_id) in enumerate(zip(manifest.layers, config.rootfs.diff_ids, strict=True)):
             row, found = self._docker_layer(position, "blobs/" + check_digest(layer.digest).replace(":", "/"), diff_id)
@@ -327,6 +342,7 @@ class Resolver:
     def _legacy_images(self) -> list[NewImage]:
         images = []
         for legacy in load_legacy.images(self._archive.document, _tag_of):
+            oci.check_layers(len(legacy.layers))
             found = [_settle(self._required(name)) for name in legacy.layers]
             data = load_legacy.config(legacy, [row.diff_id for row, _ in found])
             document, media_type = make_manifest(data, [descriptor for _, descriptor in found])

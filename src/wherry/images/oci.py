@@ -29,6 +29,7 @@ CONTAINERD_NAME = "io.containerd.image.name"
 # The largest manifest or index registries accept, and a config no real image comes near.
 MANIFEST_MAX = 4 << 20
 CONFIG_MAX = 8 << 20
+_LAYERS_MAX = 500  # overlay's own limit
 
 
 class Platform(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -187,6 +188,12 @@ def decode_manifest_or_index(data: bytes, descriptor: Descriptor) -> Manifest | 
     if descriptor.media_type in MANIFEST_TYPES:
         return decode(data, Manifest, "image manifest")
     raise InvalidArgument(f"manifest: unsupported media type {descriptor.media_type!r}")
+
+
+def check_layers(count: int) -> None:
+    """Raise `InvalidArgument` for an image of more layers than a container could have below it."""
+    if count > _LAYERS_MAX:
+        raise InvalidArgument(f"the image has {count} layers: no more than {_LAYERS_MAX} can be mounted")
 
 
 def encode(document: msgspec.Struct) -> bytes:

@@ -1,5 +1,6 @@
 """Threads of which a number may work at a time that the operator can change."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -14,20 +15,25 @@ class Pool:
 
     def __init__(self, limit: int, name: str) -> None:
         self._name = name
+        self._lock = threading.Lock()
         self.limit = limit
         self._executor = ThreadPoolExecutor(limit or _UNLIMITED, name)
 
     def resize(self, limit: int) -> None:
         """Let `limit` work from now on; what waits already keeps to the old limit."""
-        if limit != self.limit:
-            self.close()
+        with self._lock:
+            if limit == self.limit:
+                return
+            before, self._executor = self._executor, ThreadPoolExecutor(limit or _UNLIMITED, self._name)
             self.limit = limit
-            self._executor = ThreadPoolExecutor(limit or _UNLIMITED, self._name)
+        before.shutdown(wait=False)
 
     def submit(self, work: Callable[[], T]) -> "Future[T]":
         """Do `work` when it is its turn."""
-        return self._executor.submit(work)
+        with self._lock:
+            return self._executor.submit(work)
 
     def close(self) -> None:
         """No more work comes; what was submitted is done."""
-        self._executor.shutdown(wait=False)
+        with self._lock:
+            self._executor.shutdown(wait=False)

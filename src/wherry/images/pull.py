@@ -302,6 +302,7 @@ def _check_types(manifest: oci.Manifest) -> None:
     if manifest.config.media_type not in _CONFIG_TYPES:
         raise InvalidArgument(f"unsupported media type {manifest.config.media_type}")
     _check_sha256(manifest.config.digest)
+    oci.check_layers(len(manifest.layers))
     for layer in manifest.layers:
         if not layer.media_type.startswith(_LAYER_TYPES):
             raise InvalidArgument(f"unsupported media type {layer.media_type}")

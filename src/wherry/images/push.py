@@ -126,12 +126,13 @@ class Push:
         for at, (_, diff_id) in enumerate(reversed(pairs)):
             waits = 0 < self._uploads.limit <= at
             self._report(progress.layer("Waiting" if waits else "Preparing", diff_id))
-        work: dict[str, Future[_Blob]] = {}
+        work: dict[tuple[str, str], Future[_Blob]] = {}  # a layer may be there in two forms
         for layer, diff_id in reversed(pairs):
-            if diff_id not in work:
-                work[diff_id] = self._uploads.submit(partial(self._layer, repository, layer, diff_id, lease))
+            if (layer.digest, diff_id) not in work:
+                job = partial(self._layer, repository, layer, diff_id, lease)
+                work[layer.digest, diff_id] = self._uploads.submit(job)
         self._wait(set(work.values()))
-        return [work[diff_id].result() for _, diff_id in pairs]
+        return [work[layer.digest, diff_id].result() for layer, diff_id in pairs]
 
     def _wait(self, pending: "set[Future[_Blob]]") -> None:
         """Wait for all. The first failure breaks the others off, and is raised when they have come to an end."""

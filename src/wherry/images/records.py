@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import msgspec
@@ -169,13 +170,20 @@ class Records:
     def image(self, image_id: str) -> Image:
         """The image with this full id, with its names of this moment. Raises `NotFound`, or `Internal` when its
         config is damaged."""
-        image = self._immutable(image_id)
-        row = self._db.one("SELECT parent, tagged_ns FROM images WHERE id = ?", (image_id,))
+        sql = "SELECT manifest_type, manifest, manifest_size, size, parent, tagged_ns FROM images WHERE id = ?"
+        row = self._db.one(sql, (image_id,))
         if row is None:
             raise NotFound(f"No such image: {image_id}")
         tags, digests = self._names(image_id)
-        parent, tagged_ns = str(row[0]), _int(row[1])
-        return msgspec.structs.replace(image, repo_tags=tags, repo_digests=digests, parent=parent, tagged_ns=tagged_ns)
+        return msgspec.structs.replace(
+            self._immutable(image_id),
+            repo_tags=tags,
+            repo_digests=digests,
+            manifest=oci.Descriptor(str(row[0]), str(row[1]), _int(row[2])),
+            size=_int(row[3]),
+            parent=str(row[4]),
+            tagged_ns=_int(row[5]),
+        )
 
     def images(self) -> list[Image]:
         """All images; one whose config is damaged is left out and logged."""
@@ -213,6 +221,7 @@ class Records:
         return [str(row[0]) for row in self._db.all("SELECT id FROM images WHERE parent = ?", (image_id,))]
 
     def _immutable(self, image_id: str) -> Image:
+        """What follows from the id: all that the config says."""
         with self._cache_lock:
             image = self._cache.get(image_id)
         if image is None:
@@ -222,10 +231,6 @@ class Records:
         return image
 
     def _read(self, image_id: str) -> Image:
-        sql = "SELECT manifest, manifest_type, manifest_size, size FROM images WHERE id = ?"
-        row = self._db.one(sql, (image_id,))
-        if row is None:
-            raise NotFound(f"No such image: {image_id}")
         data = self._content.read(image_id, oci.CONFIG_MAX)
         if f"sha256:{hashlib.sha256(data).hexdigest()}" != image_id:
             raise Internal(f"image {image_id}: its config is damaged on disk")
@@ -236,7 +241,7 @@ class Records:
             repo_digests=[],
             created=config.created or "",
             created_ns=created_ns(config.created),
-            size=_int(row[3]),
+            size=0,
             architecture=config.architecture,
             os=config.os,
             variant=config.variant,
@@ -248,7 +253,7 @@ class Records:
             comment=config.comment,
             author=config.author,
             docker_version=config.docker_version,
-            manifest=oci.Descriptor(str(row[1]), str(row[0]), _int(row[2])),
+            manifest=oci.Descriptor("", "", 0),
             tagged_ns=0,
         )
 
@@ -356,14 +361,12 @@ class Records:
 
     def shared_layers(self, diff_ids: list[str]) -> int:
         """How many of the layers, from the lowest on, some image has in the same places."""
-        images: set[object] | None = None
-        for position, diff_id in enumerate(diff_ids):
-            sql = "SELECT image FROM image_layers WHERE diff_id = ? AND position = ?"
-            having = {row[0] for row in self._db.all(sql, (diff_id, position))}
-            images = having if images is None else images & having
-            if not images:
-                return position
-        return len(diff_ids)
+        if not diff_ids:
+            return 0
+        sql = """SELECT image, diff_id FROM image_layers WHERE image IN
+                 (SELECT image FROM image_layers WHERE diff_id = ? AND position = 0) ORDER BY image, position"""
+        found = groupby(self._db.all(sql, (diff_ids[0],)), key=lambda row: row[0])
+        return max((_common([str(row[1]) for row in rows], diff_ids) for _, rows in found), default=0)
 
     def diff_ids(self) -> set[str]:
         """All layers that some image has."""
@@ -418,6 +421,11 @@ class Records:
 def _index_entry(digest: object, media_type: object, size: object, name: object) -> oci.Descriptor:
     annotations = {oci.CONTAINERD_NAME: str(name), oci.REF_NAME: str(name)} if name else None
     return oci.Descriptor(str(media_type), str(digest), _int(size), annotations)
+
+
+def _common(one: list[str], other: list[str]) -> int:
+    """How many layers two images have in common, from the lowest on."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _int(value: object) -> int:

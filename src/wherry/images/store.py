@@ -16,11 +16,8 @@ import logging
 import os
 import re
 import threading
-import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -33,11 +30,12 @@ from wherry.images.archive.compression import detect
 from wherry.images.archive.pack import Sink
 from wherry.images.archive.sources import StreamSource, open_plain
 from wherry.images.changes import apply_changes
-from wherry.images.commit import Commit, image_config, pack_layer
+from wherry.images.commit import Commit, image_config, imported_config, pack_layer
 from wherry.images.content.ingest import Ingest
 from wherry.images.content.store import ContentStore
 from wherry.images.downloads import Downloads
 from wherry.images.incoming import Arrived, Incoming, NewImage
+from wherry.images.leases import Leases
 from wherry.images.load import Archive, KnownLayer, Progress, Resolver, make_manifest
 from wherry.images.platforms import host_platform
 from wherry.images.records import HistoryItem, Image, Records
@@ -83,8 +81,8 @@ class ImageStore:
         self._driver: Driver = driver or OverlayDriver()
         self._layers = LayerStore(paths, indexes=self._driver.indexes)
         self._lock = threading.RLock()  # held while content is published, or deleted
-        self._leases: Counter[str] = Counter()  # blobs and layers that loads rely on
-        self._held: Counter[str] = Counter()  # layers, and merged copies by image, that containers have
+        self._leases = Leases()  # blobs and layers that loads rely on
+        self._held = Leases()  # layers, and merged copies by image, that containers have
         self.downloads = Downloads(self._content, self._layers, paths.layers)
 
     # reading
@@ -198,7 +196,7 @@ class ImageStore:
         whole = [image.id, _EMPTY_LAYER, *image.diff_ids]
         with self._lock:
             self._records.image(image.id)
-            self._held.update(whole)
+            self._held.take(whole)
         try:
             directories = self.lower_dirs(image)
             self.keep(directories)
@@ -209,7 +207,7 @@ class ImageStore:
     def keep(self, directories: builtins.list[str]) -> None:
         """The lower directories of a container that is there: they stay until `let_go`."""
         with self._lock:
-            self._held.update(_keys(directories))
+            self._held.take(_keys(directories))
 
     def let_go(self, directories: builtins.list[str]) -> None:
         """A container is gone: so are the layers of a removed image that only it had."""
@@ -217,15 +215,15 @@ class ImageStore:
 
     def _unhold(self, keys: builtins.list[str]) -> None:
         with self._lock:
-            self._held.subtract(keys)
-            free = [key for key in dict.fromkeys(keys) if not self._held[key]]
+            self._held.end(keys)
+            free = [key for key in dict.fromkeys(keys) if key not in self._held]
             self._sweep([], free)
             for key in set(free) - set(self._records.ids()):
                 self._release(key)
         self._layers.purge()
 
     def _release(self, key: str) -> None:
-        if not self._held[key]:
+        if key not in self._held:
             self._driver.release(key)
 
     def ready(self, lower_dirs: builtins.list[str]) -> builtins.list[str]:
@@ -233,10 +231,10 @@ class ImageStore:
         return [os.fspath(self._layers.ready(Path(path))) for path in lower_dirs]
 
     def stale_mounts(self, *, dry_run: bool) -> builtins.list[str]:
-        """The mounted layers that no row names and no load relies on; unmounted, unless `dry_run`. Nothing may be
-        removed meanwhile."""
+        """The mounted layers that no row names and no load or container relies on; unmounted, unless `dry_run`. Nothing
+        may be removed meanwhile."""
         with self._lock:
-            known = {*self._records.diff_ids(), *(digest for digest, count in self._leases.items() if count)}
+            known = self._records.diff_ids() | self._leases.digests() | self._held.digests()
             wanted = {diff_id.removeprefix("sha256:") for diff_id in known}
             return sorted(self._layers.mounted() - wanted) if dry_run else self._layers.unmount(wanted)
 
@@ -265,17 +263,18 @@ class ImageStore:
         with self._lock:
             if not self._layers.has(_EMPTY_LAYER):
                 self._layers.commit({_EMPTY_LAYER: self._layers.begin()})
-        return self._layers.path(_EMPTY_LAYER)
+        return self._layers.directory(_EMPTY_LAYER)
 
     # names
 
     def tag(self, ref: str, target: str) -> Image:
         """Give the image `ref` the name `target` too; returns it. Raises `NotFound`, `InvalidArgument`."""
         reference = parse_tag_target(target)
-        image_id = self._resolve(ref)
-        self._records.tag(reference, image_id)
-        self._write_index()
-        return self._records.image(image_id)
+        with self._lock:
+            image_id = self._resolve(ref)
+            self._records.tag(reference, image_id)
+            self._write_index()
+            return self._records.image(image_id)
 
     # removing
 
@@ -285,10 +284,10 @@ class ImageStore:
         """`docker rmi`: Docker's list of `{"Untagged": name}` and `{"Deleted": digest}`. `users(id)` are the containers
         of an image. Without `purge` the layers' space comes back later, by `purge` or the next load. Raises `NotFound`,
         and `Conflict` with Docker's words."""
-        image_id = self._resolve(ref)
         gone: builtins.list[_Gone] = []
         removal = Removal(self._records, users, lambda image_id: self._forget(image_id, gone))
         with self._lock:
+            image_id = self._resolve(ref)
             with self._db.transaction():
                 removal.remove(image_id, ref, force=force, prune=not noprune)
                 failpoint.hit("image-forgotten")
@@ -316,17 +315,17 @@ class ImageStore:
         self._records.delete(image_id)
         chains = list(zip(records.chain_ids(diff_ids), diff_ids, strict=True))
         last = chains[self._records.shared_layers(diff_ids) :]
-        return [chain for chain, diff_id in reversed(last) if not self._held[diff_id]]
+        return [chain for chain, diff_id in reversed(last) if diff_id not in self._held]
 
     def _sweep(self, blobs: builtins.list[str], diff_ids: builtins.list[str]) -> None:
         """Delete those of the blobs and layers that no row names and no load relies on."""
         needed_blobs = self._records.blobs() if blobs else set()
         needed_layers = self._records.diff_ids() if diff_ids else set()
         for digest in blobs:
-            if digest not in needed_blobs and not self._leases[digest]:
+            if digest not in needed_blobs and digest not in self._leases:
                 self._content.delete(digest)
         for diff_id in diff_ids:
-            if diff_id not in needed_layers and not self._leases[diff_id] and not self._held[diff_id]:
+            if diff_id not in needed_layers and diff_id not in self._leases and diff_id not in self._held:
                 self._layers.remove(diff_id)
 
     # adding
@@ -384,7 +383,7 @@ class ImageStore:
             row, descriptor = layer.row(), layer.descriptor()
             where = platform or host_platform()
             made = oci.ImageConfig(oci.RootFS([row.diff_id]), config=config, docker_version=docker_version)
-            data = _imported_config(made, where, message or "Imported from -")
+            data = imported_config(made, where, message or "Imported from -")
             manifest, media_type = make_manifest(data, [descriptor])
             names = [name] if name else []
             image = NewImage(_sha256(data), data, manifest, media_type, [row], names)
@@ -553,14 +552,14 @@ class ImageStore:
 
         def lease(*digests: str) -> None:
             with self._lock:
-                self._leases.update(digests)
+                self._leases.take(digests)
                 held.extend(digests)
 
         try:
             yield lease
         finally:
             with self._lock:
-                self._leases.subtract(held)
+                self._leases.end(held)
                 self._sweep(held, held)
             self._layers.purge()
 
@@ -592,7 +591,10 @@ class ImageStore:
         with self._lock:
             if self._records.find(image_id) is None:
                 return False
-            image, rows = self._records.image(image_id), self._records.layer_rows(image_id)
+            try:
+                image, rows = self._records.image(image_id), self._records.layer_rows(image_id)
+            except (NotFound, Internal):  # its config is lost or damaged
+                return False
             blobs = [image.id, image.manifest.digest, *(row.blob for row in rows)]
             lease(*blobs, *(row.diff_id for row in rows))
             return all(map(self._content.has, blobs)) and all(self._layers.has(row.diff_id) for row in rows)
@@ -625,12 +627,12 @@ class ImageStore:
         Returns what was removed, for the log."""
         with self._lock:
             self._content.clear_ingest()
+            self.downloads.drop_old_partials()
             needed = self._records.blobs()
             blobs = [digest for digest in self._content.digests() if digest not in needed]
             for digest in blobs:
                 self._content.delete(digest)
-            held = {key for key, count in self._held.items() if count}
-            trees = self._layers.collect(self._records.diff_ids() | held | {_EMPTY_LAYER})
+            trees = self._layers.collect(self._records.diff_ids() | self._held.digests() | {_EMPTY_LAYER})
             for key in self._driver.keys() - set(self._records.ids()):
                 self._release(key)
             self._write_index()
@@ -682,13 +684,3 @@ def _copy(stream: BinaryIO, append: Callable[[bytes | memoryview], None]) -> Non
     source = StreamSource(stream)
     while data := source.read(_IMPORT_PIECE):
         append(data)
-
-
-def _imported_config(image: oci.ImageConfig, where: oci.Platform, message: str) -> bytes:
-    now = time.time_ns()
-    seconds, nanoseconds = divmod(now, 10**9)
-    created = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
-    image.architecture, image.os, image.variant = where.architecture, where.os or "linux", where.variant
-    image.created, image.comment = created, message
-    image.history = [oci.History(created=created, comment=message)]
-    return oci.encode(image)

@@ -98,8 +98,12 @@ class ContentStore:
     def add(self, data: bytes) -> Ingest:
         """Take in a small blob whole: a finished ingest, to be published with others."""
         ingest = self.new_ingest()
-        ingest.append(data)
-        ingest.finish()
+        try:
+            ingest.append(data)
+            ingest.finish()
+        except BaseException:
+            ingest.discard()
+            raise
         return ingest
 
     def publish(self, ingests: Iterable[Ingest]) -> None:

@@ -54,10 +54,11 @@ class VfsDriver:
         """Delete the merged directory."""
         target = self._root / key.removeprefix("sha256:")
         doomed = self._root / f"{_NEW}{secrets.token_hex(8)}"
-        try:
-            os.rename(target, doomed)
-        except FileNotFoundError:
-            return
+        with self._lock:
+            try:
+                os.rename(target, doomed)
+            except FileNotFoundError:
+                return
         delete_tree(doomed)
 
     def keys(self) -> set[str]:
