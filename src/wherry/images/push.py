@@ -77,7 +77,7 @@ class Push:
     def run(self) -> None:
         """Push, and tell how it went. Raises `NotFound`, `InvalidArgument`, `Internal` with Docker's words."""
         name = self._reference
-        self._report(progress.message(f"The push refers to repository [{name.familiar_name}]"))
+        self._report(progress.message(f"The push refers to repository [{name.name}]"))
         chosen = self._chosen()
         with self._registry.repository(
             name.domain, name.path, self._credentials, cancel=self._cancellation
