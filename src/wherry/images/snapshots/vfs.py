@@ -193,7 +193,11 @@ def _copy_content(source: int, target: int) -> None:
 def _copy_xattrs(source_fd: int, target_fd: int) -> None:
     for name in os.listxattr(source_fd):
         if name not in (OPAQUE_XATTR, OPAQUE_XATTR_UNPRIVILEGED):
-            os.setxattr(target_fd, name, os.getxattr(source_fd, name))
+            try:
+                os.setxattr(target_fd, name, os.getxattr(source_fd, name))
+            except OSError as error:
+                if error.errno != errno.ENOTSUP:  # not every file system takes every attribute
+                    raise
 
 
 def _is_opaque(fd: int) -> bool:
