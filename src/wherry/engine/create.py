@@ -134,9 +134,11 @@ async def _make(engine: "Engine", record: Container, image: Image | None) -> Non
     except BaseException:
         engine.containers.release_name(record.name, record.id)
         mounts.undo(engine, made)
-        await engine.run_blocking(populate.undo, engine, filling)
-        await engine.run_blocking(delete_tree, engine.paths.container(record.id))
-        await engine.run_blocking(engine.images.let_go, record.lower_dirs)
+        try:
+            await engine.run_blocking(populate.undo, engine, filling)
+        finally:
+            await engine.run_blocking(delete_tree, engine.paths.container(record.id))
+            await engine.run_blocking(engine.images.let_go, record.lower_dirs)
         raise
     if filling.staged:
         await engine.run_blocking(populate.drop, filling)

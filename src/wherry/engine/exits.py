@@ -206,5 +206,7 @@ def _clean_up(engine: "Engine", record: Container) -> None:
     try:
         engine.network.detach(record.id)
     finally:
-        remove_bundle(engine, record.id)
-        volume_mounts.release(engine, record)
+        try:
+            remove_bundle(engine, record.id)
+        finally:
+            volume_mounts.release(engine, record)

@@ -128,11 +128,15 @@ def take(engine: "Engine", record: Container) -> Places:
 def release(engine: "Engine", record: Container) -> None:
     """The container does not run any more; in a worker thread."""
     for volume in _of(engine, record):
-        try:
-            engine.volume_mounts.release(volume, record.id)
-        except OSError as error:
-            log.error("volume %s cannot be unmounted: %s", volume.name, error)
-            engine.attention.set()
+        _release(engine, volume, record.id)
+
+
+def _release(engine: "Engine", volume: Volume, user: str) -> None:
+    try:
+        engine.volume_mounts.release(volume, user)
+    except OSError as error:
+        log.error("volume %s cannot be unmounted: %s", volume.name, error)
+        engine.attention.set()
 
 
 def borrow(engine: "Engine", record: Container) -> Callable[[], None]:
@@ -142,7 +146,7 @@ def borrow(engine: "Engine", record: Container) -> Callable[[], None]:
 
     def give_back() -> None:
         for volume in volumes:
-            engine.volume_mounts.release(volume, user)
+            _release(engine, volume, user)
 
     try:
         for volume in volumes:

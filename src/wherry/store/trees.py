@@ -3,6 +3,8 @@
 import os
 import secrets
 
+from wherry.linux.openat import RESOLVE_NO_XDEV, openat2
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -11,7 +13,8 @@ def delete_tree(path: str | bytes | os.PathLike[str], *, dir_fd: int | None = No
     starts at the directory `dir_fd`, when given.
 
     Containers nest directories more deeply than recursion goes, descriptors last or a path can say. So a directory
-    found inside another is first moved up into `path` itself, where its turn comes. No link is followed.
+    found inside another is first moved up into `path` itself, where its turn comes. No link is followed, and no mount
+    entered.
     """
     try:
         top = os.open(path, _DIRECTORY, dir_fd=dir_fd)
@@ -24,9 +27,9 @@ def delete_tree(path: str | bytes | os.PathLike[str], *, dir_fd: int | None = No
         while waiting:
             name = waiting.pop()
             try:
-                fd = os.open(name, _DIRECTORY, dir_fd=top)
+                fd = openat2(top, name, _DIRECTORY, 0, RESOLVE_NO_XDEV)
             except OSError:
-                continue
+                continue  # what is mounted there is not ours to delete
             try:
                 for inner in _empty(fd):
                     moved += 1

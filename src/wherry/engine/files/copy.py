@@ -55,9 +55,13 @@ async def stat_path(engine: "Engine", ref: str, path: str) -> PathStat:
     """HEAD /containers/{id}/archive. Raises `NotFound`, `Internal`, `InvalidArgument`."""
     entry = engine.containers.lookup(ref)
     _check_path(path)
-    outgoing = await engine.on_files(lambda: _find(engine, entry, ref, path, path))
-    outgoing._view.close()
-    return outgoing.stat
+
+    def look() -> PathStat:
+        outgoing = _find(engine, entry, ref, path, path)
+        outgoing._view.close()  # here: to unmount a volume may take as long as its server likes
+        return outgoing.stat
+
+    return await engine.on_files(look)
 
 
 async def copy_out(engine: "Engine", ref: str, path: str) -> Outgoing:

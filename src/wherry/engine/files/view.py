@@ -10,6 +10,7 @@ tell of the network; no tmpfs, /proc or /dev (Docker's `openContainerFS`).
 No device can be opened in a view (nodev), no program run.
 """
 
+import _thread
 import os
 import posixpath
 import stat
@@ -43,10 +44,14 @@ _OPTIONS: tuple[tuple[str, str | None], ...] = tuple(
 _NO_DEVICES = m.ATTR_NODEV | m.ATTR_NOSUID | m.ATTR_NOEXEC
 
 
+def _nothing() -> None:
+    """What a view without volumes has to give back."""
+
+
 class View:
     """`root` is the descriptor to resolve paths from, `mounted` those of what is mounted below."""
 
-    def __init__(self, mounts: PrivateMounts, mounted: list[int], let_go: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, mounts: PrivateMounts, mounted: list[int], let_go: Callable[[], None] = _nothing) -> None:
         """`let_go` is called when all of it is unmounted."""
         self._held = [mounts.root, mounts.namespace, *mounted]
         self._let_go = let_go
@@ -60,13 +65,20 @@ class View:
 
     def close(self) -> None:
         """Unmount everything; idempotent."""
+        self._let_loose()()
+
+    def _let_loose(self) -> Callable[[], None]:
         while self._held:
             os.close(self._held.pop())
-        let_go, self._let_go = self._let_go, lambda: None
-        let_go()
+        let_go, self._let_go = self._let_go, _nothing
+        return let_go
 
     def __del__(self) -> None:
-        self.close()  # the client went away before anybody came to use it
+        """The client went away before anybody came to use it. A collection comes at any moment, on any thread: no lock
+        may be taken here (not even the one of `threading`), nothing waited for."""
+        let_go = self._let_loose()
+        if let_go is not _nothing:
+            _thread.start_new_thread(let_go, ())
 
     def __enter__(self) -> "View":
         return self
@@ -80,7 +92,7 @@ def open_view(engine: "Engine", entry: Entry, *, write: bool = False, mounts: bo
     user's mounts, not the bare root. Raises `Internal` when it can't be made."""
     record = entry.record
     mounted: list[int] = []
-    let_go = volume_mounts.borrow(engine, record) if mounts else lambda: None
+    let_go = volume_mounts.borrow(engine, record) if mounts else _nothing
     try:
         with _pidfd(entry) as pidfd:
             # asked for here, where all see what is mounted; the view's stage must not cover it

@@ -161,9 +161,19 @@ class _Merge:
             os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
             os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target, follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
-            os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)
+            _chmod(target, name, stat.S_IMODE(status.st_mode))
         if status.st_nlink > 1:
             self._links[inode] = os.path.join(os.readlink(f"/proc/self/fd/{target}"), name)
+
+
+def _chmod(parent: int, name: str, mode: int) -> None:
+    """chmod(2) of what `name` is: a container that has the volume may have made it a link, which is not followed."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        if not stat.S_ISLNK(os.fstat(fd).st_mode):
+            os.chmod(f"/proc/self/fd/{fd}", mode)
+    finally:
+        os.close(fd)
 
 
 def _copy_regular(source: int, target: int, name: str) -> None:
@@ -194,7 +204,11 @@ def _copy_content(source: int, target: int) -> None:
 def _copy_xattrs(source_fd: int, target_fd: int) -> None:
     for name in os.listxattr(source_fd):
         if name not in (OPAQUE_XATTR, OPAQUE_XATTR_UNPRIVILEGED):
-            os.setxattr(target_fd, name, os.getxattr(source_fd, name))
+            try:
+                os.setxattr(target_fd, name, os.getxattr(source_fd, name))
+            except OSError as error:
+                if error.errno != errno.ENOTSUP:  # not every file system takes every attribute
+                    raise
 
 
 def _is_opaque(fd: int) -> bool:
