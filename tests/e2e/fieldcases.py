@@ -431,8 +431,10 @@ CASES: dict[str, list[Case]] = {
     ],
     "Mount.VolumeOptions.Subpath": [
         refused(
-            mount(Type="volume", VolumeOptions={"Subpath": "../x"}), "subpath must be a relative path within the volume"
+            mount(Type="volume", Source="part", VolumeOptions={"Subpath": "../x"}),
+            "subpath must be a relative path within the volume",
         ),
+        refused(mount(Type="volume", VolumeOptions={"Subpath": "x"}), "must not set Subpath when using anonymous"),
     ],
     "Mount.ImageOptions.Subpath": [
         refused(mount(Type="image", ImageOptions={"Subpath": "x"}), "mounts of type image are not supported", 501),
