@@ -13,7 +13,7 @@ def test_a_node_exchanged_for_a_link_does_not_lead_to_the_host(tmp_path: Path) -
     (tmp_path / "link").symlink_to(host)
     parent = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        vfs._chmod(parent, "link", 0o777)
+        vfs.chmod(parent, "link", 0o777)
     finally:
         os.close(parent)
     assert stat.S_IMODE(host.stat().st_mode) == 0o600

@@ -182,7 +182,7 @@ class LayerExtractor:
         if entry.xattrs:
             _set_xattrs(b"/proc/self/fd/%d/%s" % (parent, name), entry.xattrs)
         if entry.type != headers.SYMLINK:
-            _chmod(parent, name, entry.mode)
+            chmod(parent, name, entry.mode)
         os.utime(name, ns=_times(entry), dir_fd=parent, follow_symlinks=False)
 
     # whiteouts
@@ -310,8 +310,9 @@ _MAKERS: dict[bytes, _Maker] = {
 }
 
 
-def _chmod(parent: int, name: bytes, mode: int) -> None:
-    """chmod(2) of what `name` is, which may have become a link since: that is not followed."""
+def chmod(parent: int, name: bytes | str, mode: int) -> None:
+    """chmod(2) of what `name` is in the directory `parent`. Others may have made it a link since: that is not
+    followed."""
     fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
         if not stat.S_ISLNK(os.fstat(fd).st_mode):

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from wherry.images.archive.extract import OPAQUE_XATTR, OPAQUE_XATTR_UNPRIVILEGED
+from wherry.images.archive.extract import OPAQUE_XATTR, OPAQUE_XATTR_UNPRIVILEGED, chmod
 from wherry.images.snapshots.base import SpaceGuard
 from wherry.images.snapshots.layers import sync_file_system
 from wherry.store.atomic import sync_directory
@@ -161,19 +161,9 @@ class _Merge:
             os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
             os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target, follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
-            _chmod(target, name, stat.S_IMODE(status.st_mode))
+            chmod(target, name, stat.S_IMODE(status.st_mode))
         if status.st_nlink > 1:
             self._links[inode] = os.path.join(os.readlink(f"/proc/self/fd/{target}"), name)
-
-
-def _chmod(parent: int, name: str, mode: int) -> None:
-    """chmod(2) of what `name` is: a container that has the volume may have made it a link, which is not followed."""
-    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
-        if not stat.S_ISLNK(os.fstat(fd).st_mode):
-            os.chmod(f"/proc/self/fd/{fd}", mode)
-    finally:
-        os.close(fd)
 
 
 def _copy_regular(source: int, target: int, name: str) -> None:
