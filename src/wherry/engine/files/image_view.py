@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wherry.engine.files import paths
+from wherry.engine.files.view import mount_layers, mount_tree
 from wherry.errors import Internal
 from wherry.images.store import Image
 from wherry.linux import mounts as m
 from wherry.linux.private_mounts import private_mounts
-from wherry.runtime.rootfs import attach_overlay
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -51,29 +51,7 @@ def _open(engine: "Engine", image: Image, directories: list[str]) -> tuple[int, 
 
 
 def _mount(engine: "Engine", directories: list[str], target: int) -> int:
-    root = _overlay(directories, target) if engine.images.driver.stacked else _tree(directories[0], target)
+    stacked = engine.images.driver.stacked
+    root = mount_layers(tuple(directories), target) if stacked else mount_tree(directories[0], target)
     m.mount_setattr(root, set_=_READ_ONLY)
     return root
-
-
-def _overlay(directories: list[str], target: int) -> int:
-    """What whiteouts say holds for a sole layer only with something above it: an empty tmpfs."""
-    scratch = m.new_filesystem("tmpfs", [("mode", "0755")])
-    try:
-        m.move_mount(scratch, target)
-        for name in ("upper", "work"):
-            os.mkdir(name, 0o755, dir_fd=scratch)
-        place = m.fd_path(scratch)
-        return attach_overlay(scratch, tuple(directories), f"{place}/upper", f"{place}/work", ())
-    finally:
-        os.close(scratch)
-
-
-def _tree(directory: str, target: int) -> int:
-    own = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        tree = m.copy_mount(own)
-    finally:
-        os.close(own)
-    m.move_mount(tree, target)
-    return tree

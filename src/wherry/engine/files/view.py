@@ -151,7 +151,19 @@ def _furnish(root: int, record: Container, mounted: list[int] | None) -> int:
 def _root(paths: Paths, record: Container, lower: list[str], target: int, write: bool) -> int:
     if is_stacked(record):
         return _overlay(paths, record, lower, target, write)
-    own = os.open(paths.upper(record.id), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return mount_tree(os.fspath(paths.upper(record.id)), target)
+
+
+def _overlay(paths: Paths, record: Container, lower: list[str], target: int, write: bool) -> int:
+    upper, work = paths.upper(record.id), paths.work(record.id)
+    if write:
+        return attach_overlay(target, tuple(lower), os.fspath(upper), os.fspath(work), _OPTIONS)
+    return mount_layers((os.fspath(upper), *lower), target, _OPTIONS)
+
+
+def mount_tree(directory: str, target: int) -> int:
+    """Mount `directory` on the directory `target`; a descriptor of its root. Raises OSError."""
+    own = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         tree = m.copy_mount(own)
     finally:
@@ -160,18 +172,16 @@ def _root(paths: Paths, record: Container, lower: list[str], target: int, write:
     return tree
 
 
-def _overlay(paths: Paths, record: Container, lower: list[str], target: int, write: bool) -> int:
-    upper, work = paths.upper(record.id), paths.work(record.id)
-    if write:
-        return attach_overlay(target, tuple(lower), os.fspath(upper), os.fspath(work), _OPTIONS)
+def mount_layers(layers: tuple[str, ...], target: int, options: tuple[tuple[str, str | None], ...] = ()) -> int:
+    """An overlay of `layers`, top first, on the directory `target`, with an empty tmpfs above: of a sole layer its
+    whiteouts hold only so. A descriptor of its root. Raises OSError."""
     scratch = m.new_filesystem("tmpfs", [("mode", "0755")])
     try:
         m.move_mount(scratch, target)
         for name in ("upper", "work"):
             os.mkdir(name, 0o755, dir_fd=scratch)
         place = m.fd_path(scratch)
-        layers = (os.fspath(upper), *lower)
-        return attach_overlay(scratch, layers, f"{place}/upper", f"{place}/work", _OPTIONS)
+        return attach_overlay(scratch, layers, f"{place}/upper", f"{place}/work", options)
     finally:
         os.close(scratch)
 
